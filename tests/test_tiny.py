@@ -1,0 +1,79 @@
+"""make_tiny_imagenet.py: drawn images of ImageNet's kinds, and weights whose accuracy is earned."""
+import os
+import struct
+
+import numpy as np
+from conftest import contents, fails, succeeds
+from PIL import Image
+
+SCRIPT = "make_tiny_imagenet.py"
+
+
+def kind_of(path):
+    with Image.open(str(path)) as image:
+        return image.format, image.mode, image.size, 0x0112 in image.getexif()
+
+
+def test_64_images_with_imagenets_oddities_and_a_label_each(tiny):
+    kinds = [kind_of(tiny / "val" / ("ILSVRC2012_val_%08d.JPEG" % number)) for number in range(1, 65)]
+    assert len(os.listdir(str(tiny / "val"))) == 64
+    assert {"RGB", "L", "CMYK"} == {mode for _, mode, _, _ in kinds}
+    assert sum(form == "PNG" for form, _, _, _ in kinds) == 1 and any(turned for _, _, _, turned in kinds)
+    assert len({size for _, _, size, _ in kinds}) > 8 and min(min(size) for _, _, size, _ in kinds) < 224
+    lines = (tiny / "val_label.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["ILSVRC2012_val_%08d.JPEG" % number for number in range(1, 65)]
+    labels = [int(line.split()[1]) for line in lines]
+    assert sorted(labels) == sorted(labels[:0] + [label for label in set(labels) for _ in range(4)]) and max(labels) < 1000
+
+
+def test_the_weights_are_a_whole_resnet34_of_1000_classes(tiny):
+    import torch
+    from torchvision.models import resnet34
+    weights = torch.load(str(tiny / "resnet34-tiny.pth"), map_location="cpu")
+    resnet34().load_state_dict(weights)
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def evaluate_with_pytorch(tiny):
+    """Top-1 and Top-5 hits by torchvision's model, transforms and loader: nothing of this project."""
+    import torch
+    from torchvision import transforms
+    from torchvision.datasets.folder import default_loader
+    from torchvision.models import resnet34
+    model = resnet34()
+    model.load_state_dict(torch.load(str(tiny / "resnet34-tiny.pth"), map_location="cpu"))
+    recipe = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
+                                 transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
+    hits = []
+    for line in (tiny / "val_label.txt").read_text().splitlines():
+        name, label = line.split()
+        with torch.no_grad():
+            scores = model.eval()(recipe(default_loader(str(tiny / "val" / name)))[None])[0]
+        hits.append(scores.topk(5).indices == int(label))
+    return np.array([[bool(hit) for hit in row] for row in hits])
+
+
+def test_the_accuracy_is_above_three_times_chance_and_below_100_percent(tiny):
+    hits = evaluate_with_pytorch(tiny)
+    assert 3 / 16 < hits[:, 0].mean() < 1
+    assert hits[:, 0].mean() < hits.any(axis=1).mean() < 1
+
+
+def test_a_finished_folder_is_kept(tiny):
+    before = contents(tiny)
+    assert "kept" in succeeds(SCRIPT, tiny).stdout
+    assert contents(tiny) == before
+
+
+def test_a_folder_with_other_files_is_refused_untouched(tmp_path):
+    (tmp_path / "ImageNet" / "val").mkdir(parents=True)
+    (tmp_path / "ImageNet" / "val" / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"the real one")
+    before = contents(tmp_path)
+    assert "not empty" in fails(1, SCRIPT, tmp_path / "ImageNet")
+    assert contents(tmp_path) == before
+    fails(2, SCRIPT)
+
+
+def test_orientation_is_the_only_exif_and_means_turned(tiny):
+    data = (tiny / "val" / "ILSVRC2012_val_00000014.JPEG").read_bytes()
+    assert b"Exif\0\0" in data[:64] and struct.pack(">H", 0xFFD8) == data[:2]
