@@ -8,6 +8,7 @@ folders, as ais_bench and onnx_infer.py write them. LABELS has a line "FILE CLAS
 Exit code 0: every result was judged; 1: something is wrong with a file, which is named; 2: wrong usage.
 """
 import argparse
+import glob
 import json
 import multiprocessing
 import os
@@ -178,8 +179,8 @@ def judge(jobs, classes):
 
 def engine_of(folder):
     """Which engine wrote these results, by the summary beside or in the folder."""
-    for path in (os.path.normpath(folder) + "_summary.json", os.path.join(folder, "device0_summary.json"),
-                 os.path.join(folder, "sumary.json")):
+    of_devices = sorted(glob.glob(os.path.join(glob.escape(folder), "device*_summary.json")))
+    for path in [os.path.normpath(folder) + "_summary.json"] + of_devices + [os.path.join(folder, "sumary.json")]:
         try:
             with open(path, encoding="utf-8") as file:
                 return json.load(file).get("engine", "ais_bench")

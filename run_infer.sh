@@ -4,7 +4,8 @@
 #   bash run_infer.sh --demo
 #   bash run_infer.sh --pth resnet34-b627a593.pth --images ImageNet/val --labels ImageNet/val_label.txt
 #
-# A stage whose files are as it left them is skipped, so the same line goes on where a run was stopped.
+# On an NPU with ais_bench, elsewhere with ONNX Runtime; it says which and why. A stage whose files are as it left them is
+# skipped, so the same line goes on where a run was stopped.
 # Exit code 0: the report is whole; 1: a stage failed and is named; 2: wrong usage.
 set -euo pipefail
 umask 027 # ais_bench of 2024 and later refuses files that others can write and folders that others can read
@@ -13,8 +14,12 @@ HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 PYTHON=${PYTHON:-python3} # the Python that CANN came with may have another name
 WEIGHTS_URL=https://download.pytorch.org/models/resnet34-b627a593.pth
 
+# Where CANN's installers put its environment: as root, as a user, and in newer releases.
+SET_ENV_PLACES=(/usr/local/Ascend/ascend-toolkit/set_env.sh "$HOME/Ascend/ascend-toolkit/set_env.sh" /usr/local/Ascend/cann/set_env.sh)
+
 pth=resnet34-b627a593.pth images=ImageNet/val labels=ImageNet/val_label.txt batch_sizes="" engine=auto
-output=./output loop=20 limit="" outfmt=TXT demo="" given=""
+output=./output loop=20 limit="" outfmt=TXT demo="" given="" device=0 soc_version=""
+why="" exports=yes bench_help="" failed=() # failed: "SIZE=REASON" of the batch sizes that have no whole row
 
 usage() {
   cat <<'EOF'
@@ -28,6 +33,8 @@ usage: bash run_infer.sh [--demo] [options]
   --loop N              runs of pure inference           (default: 20)
   --limit N             only the first N images
   --outfmt FORMAT       TXT, BIN or NPY                  (default: TXT)
+  --device LIST         NPUs, for example 0,1,2,3        (default: 0)
+  --soc-version NAME    the chip, for example Ascend310P3; without it npu-smi is asked
   --demo                make a tiny data set and weights first, and run on them
 EOF
 }
@@ -60,6 +67,8 @@ parse_args() {
       --loop) loop=$2 ;;
       --limit) limit=$2 ;;
       --outfmt) outfmt=$2 ;;
+      --device) device=$2 ;;
+      --soc-version) soc_version=$2 ;;
       *) wrong_usage "unknown option $1" ;;
     esac
     shift 2
@@ -73,6 +82,9 @@ parse_args() {
   done
   case $engine in auto | onnxruntime | ais_bench) ;; *) wrong_usage "--engine $engine: it is auto, onnxruntime or ais_bench" ;; esac
   case $outfmt in TXT | BIN | NPY) ;; *) wrong_usage "--outfmt $outfmt: it is TXT, BIN or NPY" ;; esac
+  [[ $device =~ ^[0-9]{1,3}(,[0-9]{1,3})*$ ]] || wrong_usage "--device '$device' is not a list of devices such as 0,1"
+  [ -z "$(tr ',' '\n' <<<"$device" | sort | uniq -d)" ] || wrong_usage "--device $device names a device twice"
+  [[ $soc_version =~ ^[A-Za-z0-9_-]*$ ]] || wrong_usage "--soc-version '$soc_version' is no name of a chip"
   [ -n "$output" ] || wrong_usage "--output needs a folder"
   # A path with a leading dash would pass for an option of the scripts.
   case $output in -*) output=./$output ;; esac
@@ -98,31 +110,158 @@ lock_output() {
   echo $$ >"$output/.stages/lock"
 }
 
+# set_env.sh reads unset variables and may end in a failing command, so this shell's strictness is lifted for it.
+source_set_env() {
+  local place tried=("${SET_ENV_PLACES[@]}")
+  [ -z "${ASCEND_SET_ENV:-}" ] || tried=("$ASCEND_SET_ENV")
+  for place in "${tried[@]}"; do
+    if [ -f "$place" ]; then
+      set +eu
+      # shellcheck disable=SC1090 # the path is known only here
+      . "$place"
+      set -eu
+      return 0
+    fi
+  done
+}
+
+# Can the NPU be used? Sets why, bench_help, and exports to nothing where no atc could use the ONNX model. ais_bench alone also imports without its compiled aclruntime.
+find_ascend() {
+  local size message
+  if ! command -v atc >/dev/null || ! "$PYTHON" -c 'import aclruntime, ais_bench' 2>/dev/null; then
+    source_set_env
+  fi
+  if ! message=$("$PYTHON" -c 'import aclruntime, ais_bench' 2>&1); then
+    why="$PYTHON cannot import ais_bench and aclruntime: ${message##*$'\n'}"
+    return 1
+  fi
+  if ! bench_help=$("$PYTHON" -m ais_bench --help 2>&1); then
+    why="$PYTHON -m ais_bench --help fails: ${bench_help##*$'\n'}"
+    return 1
+  fi
+  if command -v atc >/dev/null; then
+    if [ -n "$soc_version" ] || soc_version=$(ask_soc_version); then
+      why="ais_bench imports and atc can compile for $soc_version"
+      return 0
+    fi
+    message=$soc_version soc_version=""
+    why="atc is there, but ${message#error: }"
+    case $message in # an .om that is there runs all the same only where the chip's name is all that is missing
+      *"npu-smi: not found"* | *"npu-smi info failed"* | *"does not tell its soc version"*) ;;
+      *) return 1 ;;
+    esac
+  else
+    why="ais_bench imports, but there is no atc"
+  fi
+  for size in $batch_sizes; do
+    if [ ! -s "$output/resnet34_bs$size.om" ]; then
+      why="$why and no $output/resnet34_bs$size.om"
+      return 1
+    fi
+  done
+  exports="" why="ais_bench imports and every .om is in $output; they are taken as they are, --pth is not read"
+  soc_version="NPU of unknown name"
+}
+
+# The soc version that all chosen devices share, or on stdout too the sentence that says why there is none.
+ask_soc_version() {
+  local one answer=""
+  for one in ${device//,/ }; do
+    one=$(bash "$HERE/run_atc.sh" --show-soc-version --device "$one" 2>&1) || { printf '%s' "$one" && return 1; }
+    if [ -n "$answer" ] && [ "$answer" != "$one" ]; then
+      printf 'the devices %s are different chips (%s, %s)' "$device" "$answer" "$one" && return 1
+    fi
+    answer=$one
+  done
+  printf '%s' "$answer"
+}
+
+choose_engine() {
+  case $engine in
+    onnxruntime) why="as asked" ;;
+    ais_bench) find_ascend || fail "--engine ais_bench: $why" ;;
+    auto) if find_ascend; then engine=ais_bench; else engine=onnxruntime; fi ;;
+  esac
+  echo "engine: $engine ($why)"
+  [ "$engine" = onnxruntime ] || check_ais_bench_paths "$output"
+}
+
+# ais_bench of 2024 and later refuses paths for their characters, links, owners and modes; say so before it does.
+check_ais_bench_paths() {
+  grep -q 'divide[_-]input' <<<"$bench_help" || [[ $output == *,* ]] || return 0
+  "$PYTHON" - "$@" <<'EOF' || exit 1
+import os, re, stat, sys
+output = sys.argv[1]
+for path in sys.argv[1:]:
+    full = os.path.abspath(path)
+    strange = re.search(r"[^A-Za-z0-9_./-]", full)
+    if strange:
+        sys.exit("error: %s: ais_bench takes only A-Z a-z 0-9 _ - / . in paths, this has %r; name another --output"
+                 % (" ".join(full.splitlines()), strange.group()))
+    inside = sorted(entry.path for entry in os.scandir(path)) if os.path.isdir(path) and path != output else []
+    for name in [path] + inside:
+        if os.path.islink(name):
+            sys.exit("error: %s: is a link, which ais_bench refuses; name what it points to" % name)
+        if not os.path.exists(name):
+            continue
+        if os.path.basename(name) != os.path.basename(path) and re.search(r"[^A-Za-z0-9_./-]", os.path.basename(name)):
+            sys.exit("error: %r: ais_bench takes only A-Z a-z 0-9 _ - / . in paths; rename its image" % name)
+        there = os.stat(name)
+        if there.st_uid != os.geteuid() and there.st_gid not in os.getgroups():
+            sys.exit("error: %s: belongs to another user and group, which ais_bench refuses; make it yours" % name)
+        if path == output and there.st_mode & (stat.S_IWGRP | stat.S_IRWXO):
+            sys.exit("error: %s: others may use this folder, which ais_bench refuses; chmod 750 it, or name another --output" % name)
+        if there.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            sys.exit("error: %s: others may write it, which ais_bench refuses; chmod -R go-w it" % name)
+EOF
+}
+
 # All that can be wrong with the inputs is found before the first long stage.
 check_inputs() {
-  command -v "$PYTHON" >/dev/null || fail "$PYTHON: not found; install Python 3.7 or newer, or set PYTHON to its name"
-  "$PYTHON" - "$@" <<'EOF' || fail "install the missing packages with: $PYTHON -m pip install -r requirements.txt"
+  local modules=(numpy PIL tqdm) weights=""
+  if [ -n "$exports" ]; then
+    modules+=(torch torchvision onnx onnxruntime) # onnxruntime proves the export, also for an NPU
+  fi
+  "$PYTHON" - "${modules[@]}" <<'EOF' || fail "install the missing packages with: $PYTHON -m pip install -r requirements.txt"
 import importlib.util, sys
 missing = [name for name in sys.argv[1:] if importlib.util.find_spec(name) is None]
 if missing:
     sys.exit("error: %s has no %s" % (sys.executable, ", ".join(missing)))
 EOF
   [ -z "$demo" ] || return 0
-  [ -f "$pth" ] || fail "$pth: no such weight file; get it with: wget $WEIGHTS_URL"
+  if [ -n "$exports" ]; then
+    [ -f "$pth" ] || fail "$pth: no such weight file; get it with: wget $WEIGHTS_URL"
+    weights=$pth
+  fi
   [ -d "$images" ] || fail "$images: no such folder of images; name it with --images"
   [ -f "$labels" ] || fail "$labels: no such label file; name it with --labels"
-  "$PYTHON" - "$HERE" "$pth" "$images" "$labels" "${limit:-0}" <<'EOF' || exit 1
+  "$PYTHON" - "$HERE" "$images" "$labels" "${limit:-0}" "$weights" <<'EOF' || exit 1
 import sys
 sys.path.insert(0, sys.argv[1])
 import imagenet_acc_eval, imagenet_torch_preprocess, resnet34_pth2onnx
-pth, images, labels, limit = sys.argv[2:5] + [int(sys.argv[5])]
-resnet34_pth2onnx.check_hash(pth)
+images, labels, limit, weights = sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
+if weights:
+    resnet34_pth2onnx.check_hash(weights)
 labelled = imagenet_acc_eval.read_labels(labels)
 names = list(imagenet_torch_preprocess.find_images(images)[0])
 without = [name for name in names[:limit or len(names)] if name not in labelled]
 if without:
     sys.exit("error: %s: has no label for %d images of %s (first: %s)" % (labels, len(without), images, without[0]))
 EOF
+}
+
+# The command as a line to paste.
+show() {
+  local word line=""
+  for word in "$@"; do
+    if [[ $word =~ ^[A-Za-z0-9_.:,=/+@%\ -]+$ ]]; then
+      [[ $word != *\ * ]] || word="\"$word\""
+    else
+      word=$(printf '%q' "$word")
+    fi
+    line+="${line:+ }$word"
+  done
+  printf '%s\n' "$line"
 }
 
 # What a stage's command and files look like now: command line, then number, bytes and newest change of each path's files.
@@ -133,35 +272,39 @@ look_of() {
 import os, sys
 for path in sys.argv[1:]:
     try:
-        stats = [entry.stat() for entry in os.scandir(path)] if os.path.isdir(path) else [os.stat(path)]
-        print(path, len(stats), sum(stat.st_size for stat in stats), max([stat.st_mtime_ns for stat in stats] + [0]))
+        files = [os.path.join(place, name) for place, _, names in os.walk(path) for name in names] or [path]
+        stats = [os.stat(name) for name in files]
+        print(path, len(stats), sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats))
     except OSError:
         print(path, "missing")
 EOF
 }
 
-# stage NAME WHAT PATH... -- COMMAND...: run the command, unless it and the paths it reads and writes look as after its end.
+# stage NAME OUTPUT... : INPUT... -- COMMAND...: run the command, unless it and all these files look as they did after its end.
 stage() {
-  local name=$1 what=$2 shown stamp paths=()
-  shift 2
-  while [ "$1" != -- ]; do
-    paths+=("$1")
-    shift
-  done
+  local name=$1 shown stamp outputs=() inputs=()
   shift
-  shown=$(printf '%q ' "$@")
+  while [ "$1" != : ]; do outputs+=("$1") && shift; done
+  while [ "$1" != -- ]; do inputs+=("$1") && shift; done
+  shift
+  shown=$(show "$@")
   stamp=$output/.stages/$name
-  if [ -f "$stamp" ] && [ "$(cat -- "$stamp")" = "$(look_of "$shown" "${paths[@]}")" ]; then
-    echo "== $name: skipped, $what is complete and newer than its inputs"
+  if [ -f "$stamp" ] && [ "$(cat -- "$stamp")" = "$(look_of "$shown" "${outputs[@]}" "${inputs[@]:1}")" ]; then
+    echo "== $name: skipped, ${outputs[0]} is complete and newer than its inputs"
     return 0
   fi
-  rm -f -- "$stamp"
-  echo "== $name: $what"
+  rm -rf -- "$stamp" "${outputs[@]}"
+  echo "== $name: ${outputs[0]}"
   echo "$shown"
-  "$@" || return 1
-  look_of "$shown" "${paths[@]}" >"$stamp.tmp"
-  if grep -q ' missing$' "$stamp.tmp"; then
-    echo "error: it ended well but left no ${paths[*]}" >&2
+  local status=0
+  "$@" || status=$?
+  if [ "$status" -ne 0 ]; then
+    echo "error: stage $name failed with exit code $status" >&2
+    return 1
+  fi
+  look_of "$shown" "${outputs[@]}" "${inputs[@]:1}" >"$stamp.tmp"
+  if grep ' missing$' "$stamp.tmp" >&2; then
+    echo "error: stage $name ended with exit code 0 but left the above missing" >&2
     return 1
   fi
   mv -- "$stamp.tmp" "$stamp"
@@ -175,56 +318,140 @@ stop() {
 make_demo() {
   local tiny=$output/tiny-imagenet
   pth=$tiny/resnet34-tiny.pth images=$tiny/val labels=$tiny/val_label.txt
-  stage demo "a tiny data set and weights" "$pth" "$images" "$labels" -- \
-    "$PYTHON" "$HERE/make_tiny_imagenet.py" "$tiny" || stop demo
+  stage demo "$tiny" : "$HERE/make_tiny_imagenet.py" -- "$PYTHON" "$HERE/make_tiny_imagenet.py" "$tiny" || stop demo
 }
 
-prepare() {
-  # The preprocessing knows best which of its files are finished, so it is always asked.
+preprocess() {
+  # The script knows best which of its files are finished, so it is always asked.
   local command=("$PYTHON" "$HERE/imagenet_torch_preprocess.py" resnet "$images" "$output/prep_dataset" ${limit:+--limit "$limit"})
-  echo "== preprocess: images to $output/prep_dataset"
-  printf '%q ' "${command[@]}" && echo
+  echo "== preprocess: $output/prep_dataset"
+  show "${command[@]}"
   "${command[@]}" || stop preprocess
   prepared=$(find "$output/prep_dataset" -maxdepth 1 -name '*.bin' | wc -l)
-  stage export "$output/resnet34.onnx" "$pth" "$HERE/resnet34_pth2onnx.py" "$output/resnet34.onnx" -- \
-    "$PYTHON" "$HERE/resnet34_pth2onnx.py" "$pth" "$output/resnet34.onnx" || stop export
 }
 
-# Inference over the data set, its accuracy, and pure inference, with ONNX Runtime at one batch size.
-run_onnxruntime() {
-  local size=$1 onnx=$output/resnet34.onnx infer=$HERE/onnx_infer.py
-  stage "infer_bs$size" "$output/result_bs$size" \
-    "$onnx" "$infer" "$output/prep_dataset" "$output/result_bs$size" "$output/result_bs${size}_summary.json" -- \
-    "$PYTHON" "$infer" --model "$onnx" --input "$output/prep_dataset" --output "$output" \
-    --output_dirname "result_bs$size" --outfmt "$outfmt" --batchsize "$size" || stop "infer_bs$size"
-  evaluate "$size" || stop "evaluate_bs$size"
-  stage "perf_bs$size" "$output/perf_bs${size}_summary.json" "$onnx" "$infer" "$output/perf_bs${size}_summary.json" -- \
-    "$PYTHON" "$infer" --model="$onnx" --loop="$loop" --batchsize="$size" --output "$output" \
-    --output_dirname "perf_bs$size" || stop "perf_bs$size"
+export_onnx() {
+  stage export "$output/resnet34.onnx" : "$pth" "$HERE/resnet34_pth2onnx.py" -- \
+    "$PYTHON" "$HERE/resnet34_pth2onnx.py" "$pth" "$output/resnet34.onnx" || stop export
 }
 
 evaluate() {
   local size=$1
-  stage "evaluate_bs$size" "$output/result_bs$size.json" \
-    "$output/result_bs$size" "$labels" "$HERE/imagenet_acc_eval.py" "$output/result_bs$size.json" -- \
+  stage "evaluate_bs$size" "$output/result_bs$size.json" : "$output/result_bs$size" "$labels" "$HERE/imagenet_acc_eval.py" -- \
     "$PYTHON" "$HERE/imagenet_acc_eval.py" "$output/result_bs$size" "$labels" "$output" "result_bs$size.json" \
     --expect "$prepared"
+}
+
+# With ONNX Runtime, at one batch size: inference over the data set, its accuracy, and pure inference.
+run_onnxruntime() {
+  local size=$1 onnx=$output/resnet34.onnx infer=$HERE/onnx_infer.py
+  stage "infer_bs$size" "$output/result_bs$size" "$output/result_bs${size}_summary.json" : "$onnx" "$infer" "$output/prep_dataset" -- \
+    "$PYTHON" "$infer" --model "$onnx" --input "$output/prep_dataset" --output "$output" \
+    --output_dirname "result_bs$size" --outfmt "$outfmt" --batchsize "$size" || stop "infer_bs$size"
+  evaluate "$size" || stop "evaluate_bs$size"
+  stage "perf_bs$size" "$output/perf_bs${size}_summary.json" "$output/perf_bs$size" : "$onnx" "$infer" -- \
+    "$PYTHON" "$infer" --model="$onnx" --loop="$loop" --batchsize="$size" --output "$output" \
+    --output_dirname "perf_bs$size" || stop "perf_bs$size"
+}
+
+compile() {
+  local shown=(bash "$HERE/run_atc.sh" --onnx "$output/resnet34.onnx" --output "$output" --batch-sizes "$batch_sizes"
+    --soc-version "$soc_version")
+  echo "== compile: $output/resnet34_bs*.om"
+  show "${shown[@]}"
+  "${shown[@]}" || echo "error: stage compile failed for some batch size; the others go on" >&2
+}
+
+# give_up SIZE REASON: this batch size has no whole row; the others go on and the exit code will be 1.
+give_up() {
+  failed+=("$1=$2")
+  echo "error: batch size $1: $2; the other batch sizes go on" >&2
+}
+
+# The same with ais_bench on one or more NPUs: the guide's two commands at one batch size.
+run_ais_bench() {
+  local size=$1 om=$output/resnet34_bs$1.om result=$output/result_bs$1 perf=$output/perf_bs$1 problem
+  local dirname=--output_dirname on=() divide=() made=("$output/result_bs$1" "$output/result_bs${1}_summary.json")
+  grep -q -e --output_dirname <<<"$bench_help" || dirname=--output-dirname
+  [ "$device" = 0 ] || on=(--device "$device")
+  if [[ $device == *,* ]]; then
+    made=("$result") # each device has its summary inside
+    # Newer ones give every device all the files unless told otherwise; a bare switch in some builds, with a value in others.
+    if grep -q -e '--divide_input' <<<"$bench_help"; then divide=(--divide_input); fi
+    if grep -q -e '--divide-input' <<<"$bench_help"; then divide=(--divide-input); fi
+    [ ${#divide[@]} -eq 0 ] || grep -q '\[--divide[_-]input\]' <<<"$bench_help" || divide+=(1)
+  fi
+  if [ ! -s "$om" ]; then
+    rm -rf -- "$result" "${result}_summary.json" "$result.json" "$perf" "${perf}_summary.json"
+    give_up "$size" "there is no $om, atc failed"
+    return
+  fi
+  if ! stage "infer_bs$size" "${made[@]}" : "$om" "$output/prep_dataset" -- \
+    "$PYTHON" -m ais_bench --model "$om" --input "$output/prep_dataset" --output "$output" \
+    "$dirname" "result_bs$size" --outfmt "$outfmt" ${on[@]+"${on[@]}"} ${divide[@]+"${divide[@]}"}; then
+    rm -f -- "$result.json"
+    give_up "$size" "inference with ais_bench failed"
+    return
+  fi
+  if problem=$(missing_parts "$result" "$prepared"); [ -n "$problem" ]; then
+    rm -f -- "$output/.stages/infer_bs$size" "$result.json"
+    give_up "$size" "ais_bench ended with exit code 0, but $problem"
+    return
+  fi
+  evaluate "$size" || { give_up "$size" "its accuracy cannot be judged" && return; }
+  made=("${perf}_summary.json" "$perf")
+  [[ $device != *,* ]] || made=("$perf")
+  if ! stage "perf_bs$size" "${made[@]}" : "$om" -- \
+    "$PYTHON" -m ais_bench --model="$om" --loop="$loop" --batchsize="$size" --output "$output" \
+    "$dirname" "perf_bs$size" ${on[@]+"${on[@]}"}; then
+    give_up "$size" "pure inference with ais_bench failed"
+  elif problem=$(missing_parts "$perf" 0); [ -n "$problem" ]; then
+    rm -rf -- "$output/.stages/perf_bs$size" "$perf"
+    give_up "$size" "ais_bench ended with exit code 0, but $problem"
+  fi
+}
+
+# missing_parts FOLDER N: says what ais_bench left out: a device's part (its summary comes last), or some of N results.
+missing_parts() {
+  local one place=0 found
+  if [[ $device == *,* ]]; then
+    for one in ${device//,/ }; do
+      if [ ! -f "$1/device${one}_summary.json" ] && [ ! -f "$1/device${one}_${place}_summary.json" ]; then
+        echo "the part of device $one is missing"
+        return
+      fi
+      place=$((place + 1))
+    done
+  fi
+  found=$(find "$1" -mindepth 1 -maxdepth 2 -name "*_0.*" ! -name '*_summary.json' | wc -l)
+  [ "$2" -eq 0 ] || [ "$found" -eq "$2" ] || echo "left $found of $2 results"
 }
 
 main() {
   parse_args "$@"
   command -v "$PYTHON" >/dev/null || fail "$PYTHON: not found; install Python 3.7 or newer, or set PYTHON to its name"
   trap 'echo "interrupted; what was finished is kept, the same line goes on from here" >&2; exit 130' INT TERM
-  check_inputs numpy PIL tqdm torch torchvision onnx onnxruntime
+  choose_engine
+  check_inputs
   lock_output
   rm -f -- "$output/report.md" "$output/report.json" # an old report must not pass for this run's, should this run fail
   [ -z "$demo" ] || make_demo
-  prepare
-  local size
+  preprocess
+  local size oms=()
+  [ -z "$exports" ] || export_onnx
+  if [ "$engine" = ais_bench ]; then
+    [ -z "$exports" ] || compile
+    for size in $batch_sizes; do
+      [ ! -e "$output/resnet34_bs$size.om" ] || oms+=("$output/resnet34_bs$size.om")
+    done
+    check_ais_bench_paths "$output" "$output/prep_dataset" ${oms[@]+"${oms[@]}"}
+  fi
   for size in $batch_sizes; do
-    run_onnxruntime "$size"
+    "run_$engine" "$size"
   done
-  "$PYTHON" "$HERE/report.py" "$output" --batch-sizes "$batch_sizes" --dataset "$images"
+  "$PYTHON" "$HERE/report.py" "$output" --engine "$engine" --chip "$soc_version" --device "$device" --dataset "$images" \
+    --batch-sizes "$batch_sizes" --failed ${failed[@]+"${failed[@]}"}
+  [ ${#failed[@]} -eq 0 ] || fail "no whole result for batch size $(printf '%s; ' "${failed[@]/=/: }")the report shows dashes there"
 }
 
 main "$@"
