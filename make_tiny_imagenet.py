@@ -6,7 +6,7 @@
 Writes DIR/val/ILSVRC2012_val_00000001.JPEG ... (64 drawn images of 16 classes), DIR/val_label.txt and
 DIR/resnet34-tiny.pth: a real 1000-class ResNet34 whose convolutions are random and whose batch-norm statistics and last
 layer are fitted, in closed form, on other drawings of the same 16 classes. The accuracy on DIR/val is thus earned.
-The same files on every run of one machine. Exit code 0: all there; 1: nothing was written; 2: wrong usage.
+The same images and weights on every run of one machine. Exit code 0: all there; 1: nothing was written; 2: wrong usage.
 """
 import argparse
 import io

@@ -174,7 +174,14 @@ def parse_args():
     recorded.add_argument("--dataset", metavar="NAME", help="name of the data set")
     recorded.add_argument("--batch-sizes", metavar="LIST", help="the rows of the table, for example \"1 4 8\"")
     recorded.add_argument("--failed", metavar="SIZE=REASON", nargs="*", help="batch sizes that have no whole row")
-    return parser.parse_args()
+    args = parser.parse_args()
+    facts = (args.chip, args.device, args.dataset, args.batch_sizes, args.failed)
+    if (args.engine is None) != (facts == (None,) * 5) or (args.engine and None in facts):
+        parser.error("the facts to record go together: --engine --chip --device --dataset --batch-sizes --failed")
+    if args.engine and not (re.match(r"\d+(,\d+)*$", args.device) and re.match(r"\s*\d+(\s+\d+)*\s*$", args.batch_sizes)
+                            and all("=" in item for item in args.failed)):
+        parser.error("--device is as 0,1, --batch-sizes as \"1 4 8\" and --failed as \"8=reason\"")
+    return args
 
 
 def main():

@@ -10,7 +10,7 @@ umask 027
 
 PYTHON=${PYTHON:-python3}
 # Where CANN's installers put its environment: as root, as a user, and in newer releases.
-SET_ENV_PLACES=(/usr/local/Ascend/ascend-toolkit/set_env.sh "$HOME/Ascend/ascend-toolkit/set_env.sh" /usr/local/Ascend/cann/set_env.sh)
+SET_ENV_PLACES=(/usr/local/Ascend/ascend-toolkit/set_env.sh "${HOME:-}/Ascend/ascend-toolkit/set_env.sh" /usr/local/Ascend/cann/set_env.sh)
 
 onnx=./resnet34.onnx output="" batch_sizes="1 4 8 16 32 64" soc_version="" device=0 device_given="" force="" show_soc="" more=()
 

@@ -15,7 +15,7 @@ PYTHON=${PYTHON:-python3} # the Python that CANN came with may have another name
 WEIGHTS_URL=https://download.pytorch.org/models/resnet34-b627a593.pth
 
 # Where CANN's installers put its environment: as root, as a user, and in newer releases.
-SET_ENV_PLACES=(/usr/local/Ascend/ascend-toolkit/set_env.sh "$HOME/Ascend/ascend-toolkit/set_env.sh" /usr/local/Ascend/cann/set_env.sh)
+SET_ENV_PLACES=(/usr/local/Ascend/ascend-toolkit/set_env.sh "${HOME:-}/Ascend/ascend-toolkit/set_env.sh" /usr/local/Ascend/cann/set_env.sh)
 
 pth=resnet34-b627a593.pth images=ImageNet/val labels=ImageNet/val_label.txt batch_sizes="" engine=auto
 output=./output loop=20 limit="" outfmt=TXT demo="" given="" device=0 soc_version=""
@@ -125,7 +125,8 @@ source_set_env() {
   done
 }
 
-# Can the NPU be used? Sets why, bench_help, and exports to nothing where no atc could use the ONNX model. ais_bench alone also imports without its compiled aclruntime.
+# Can the NPU be used? Sets why, bench_help, and exports to nothing where no atc could use the ONNX model.
+# aclruntime is asked for by name, since ais_bench also imports without it.
 find_ascend() {
   local size message
   if ! command -v atc >/dev/null || ! "$PYTHON" -c 'import aclruntime, ais_bench' 2>/dev/null; then
@@ -160,7 +161,7 @@ find_ascend() {
     fi
   done
   exports="" why="ais_bench imports and every .om is in $output; they are taken as they are, --pth is not read"
-  soc_version="NPU of unknown name"
+  [ -n "$soc_version" ] || soc_version=$(ask_soc_version) || soc_version="NPU of unknown name"
 }
 
 # The soc version that all chosen devices share, or on stdout too the sentence that says why there is none.

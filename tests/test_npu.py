@@ -20,7 +20,7 @@ def npu(tmp_path, table=TWO_310P3, **more):
 def data_options(demo, output):
     tiny = demo[0] / "tiny-imagenet"
     return ["--pth", tiny / "resnet34-tiny.pth", "--images", tiny / "val", "--labels", tiny / "val_label.txt", "--output", output,
-            "--loop", "2", "--limit", "18"]
+            "--loop", "2", "--limit", "9"]
 
 
 def rows_of(folder):
@@ -31,7 +31,7 @@ def rows_of(folder):
 def place(demo, tmp_path_factory):
     """A folder in which .bin, ONNX and .om are finished: (folder, the options, the row that ONNX Runtime gave)."""
     tmp_path = tmp_path_factory.mktemp("npu")
-    options = data_options(demo, tmp_path / "o") + ["--batch-sizes", "8", "--engine"]
+    options = data_options(demo, tmp_path / "o") + ["--batch-sizes", "2", "--engine"]
     succeeds("run_infer.sh", *(options + ["onnxruntime"]))
     of_onnxruntime = rows_of(tmp_path / "o")[0]
     succeeds("run_infer.sh", *(options + ["ais_bench"]), env=npu(tmp_path))
@@ -59,13 +59,13 @@ def test_every_generation_on_one_device_and_two_gives_the_same_accuracy(generati
     folder, options, expected = place
     infer_anew(folder)
     process = succeeds("run_infer.sh", *(options + ["--device", device]), env=npu(tmp_path, STANDIN_GENERATION=generation))
-    assert "== compile" in process.stdout and "resnet34_bs8.om: kept" in process.stdout
+    assert "== compile" in process.stdout and "resnet34_bs2.om: kept" in process.stdout
     row = rows_of(folder)[0]
     assert [row[key] for key in ("top1", "top5", "judged")] == [expected[key] for key in ("top1", "top5", "judged")]
     if device == "0":
-        throughput = json.loads((folder / "perf_bs8_summary.json").read_text())["throughput"]
+        throughput = json.loads((folder / "perf_bs2_summary.json").read_text())["throughput"]
     else:
-        summaries = list((folder / "perf_bs8").glob("device*_summary.json"))
+        summaries = list((folder / "perf_bs2").glob("device*_summary.json"))
         assert len(summaries) == 2 and "2 x Ascend310P3" in row["device"]
         throughput = sum(json.loads(path.read_text())["throughput"] for path in summaries)
     assert row["images_per_second"] == pytest.approx(throughput)
@@ -75,9 +75,9 @@ def test_the_commands_are_the_guides(place, tmp_path):
     folder, options, _ = place
     infer_anew(folder)
     process = succeeds("run_infer.sh", *options, env=npu(tmp_path))
-    for command in ("-m ais_bench --model {0}/resnet34_bs8.om --input {0}/prep_dataset --output {0} "
-                    "--output_dirname result_bs8 --outfmt TXT",
-                    "-m ais_bench --model={0}/resnet34_bs8.om --loop=2 --batchsize=8"):
+    for command in ("-m ais_bench --model {0}/resnet34_bs2.om --input {0}/prep_dataset --output {0} "
+                    "--output_dirname result_bs2 --outfmt TXT",
+                    "-m ais_bench --model={0}/resnet34_bs2.om --loop=2 --batchsize=2"):
         assert command.format(folder) in process.stdout
 
 
@@ -108,7 +108,7 @@ def failing(place, tmp_path, fail, *options):
     ("missing:4", [], "missing"), ("missing:4", ["--device", "0,1"], "the part of device 0 is missing"),
 ], ids=["exit 1", "killed half-way", "exit 0 with results missing", "exit 0 with results of two devices missing"])
 def test_a_batch_size_that_fails_shows_dashes_and_the_others_still_run(fail, options, said, place, tmp_path):
-    folder, process = failing(place, tmp_path, fail, "--batch-sizes", "4 8", *options)
+    folder, process = failing(place, tmp_path, fail, "--batch-sizes", "4 2", *options)
     assert said in process.stderr and "batch size 4" in process.stderr.splitlines()[-1]
     bad, good = rows_of(folder)
     assert bad["top1"] is None and bad["images_per_second"] is None and good["top1"] == place[2]["top1"]
@@ -119,14 +119,14 @@ def test_a_batch_size_that_fails_shows_dashes_and_the_others_still_run(fail, opt
 
 def test_after_the_cause_is_gone_the_same_line_completes_the_report(place, tmp_path):
     folder, options, expected = place
-    failing(place, tmp_path, "missing:4", "--batch-sizes", "4 8")
-    process = succeeds("run_infer.sh", *(options + ["--batch-sizes", "4 8"]), env=npu(tmp_path))
-    assert "== infer_bs8: skipped" in process.stdout
+    failing(place, tmp_path, "missing:4", "--batch-sizes", "4 2")
+    process = succeeds("run_infer.sh", *(options + ["--batch-sizes", "4 2"]), env=npu(tmp_path))
+    assert "== infer_bs2: skipped" in process.stdout
     assert [row["top1"] for row in rows_of(folder)] == [expected["top1"]] * 2
 
 
 def test_failing_pure_inference_keeps_the_whole_accuracy(place, tmp_path):
-    folder, process = failing(place, tmp_path, "perf:8")
+    folder, process = failing(place, tmp_path, "perf:2")
     row = rows_of(folder)[0]
     assert row["top1"] == place[2]["top1"] and row["images_per_second"] is None
     assert (folder / "report.md").read_text().rstrip().endswith("%s%% | - |" % row["top5"])
@@ -146,10 +146,10 @@ def test_a_device_whose_part_is_missing_is_an_error(fail, generation, place, tmp
 
 
 def test_a_batch_size_that_atc_cannot_compile_shows_dashes(place, tmp_path):
-    folder, process = failing(place, tmp_path, "atc:2", "--batch-sizes", "2 8")
+    folder, process = failing(place, tmp_path, "atc:1", "--batch-sizes", "1 2")
     assert "E40001" in process.stderr and "atc failed" in process.stderr
     assert [row["top1"] for row in rows_of(folder)] == [None, place[2]["top1"]]
-    assert not (folder / "resnet34_bs2.om").exists()
+    assert not (folder / "resnet34_bs1.om").exists()
 
 
 def engine_line(process):
@@ -165,9 +165,9 @@ def test_auto_takes_ais_bench_where_atc_can_compile(place, tmp_path):
 def test_an_om_that_is_there_needs_neither_atc_nor_weights(place, demo, tmp_path):
     folder = tmp_path / "o"
     folder.mkdir(mode=0o750)
-    shutil.copy2(str(place[0] / "resnet34_bs8.om"), str(folder))
+    shutil.copy2(str(place[0] / "resnet34_bs2.om"), str(folder))
     environment = dict(undressed(tmp_path), PYTHONPATH=str(STANDINS / "site"))
-    options = data_options(demo, folder)[2:] + ["--batch-sizes", "8"]
+    options = data_options(demo, folder)[2:] + ["--batch-sizes", "2"]
     process = succeeds("run_infer.sh", *options, env=environment)
     assert "every .om is in" in engine_line(process) and "== export" not in process.stdout
     assert rows_of(folder)[0]["top1"] == place[2]["top1"]

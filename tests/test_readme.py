@@ -1,12 +1,16 @@
 """README.md and README.zh-CN.md: the same commands in the same order, and those that can run here do run."""
-import os
 import re
 import shutil
 import subprocess
-import sys
 
 import pytest
 from conftest import REPOSITORY
+from test_atc import STANDINS, TWO_310P3
+from test_npu import npu
+
+FOUR_310P3 = TWO_310P3 + "".join(
+    "| %d       310P3     | OK              |\n| 0       %d         | 0000:C%d:00.0    |\n" % (number, number, number)
+    for number in (2, 3))
 
 
 def commands(name):
@@ -28,6 +32,8 @@ def test_the_guides_commands_are_there():
                     "python3 -m ais_bench --model resnet34_bs1.om --input prep_dataset "
                     "--output ./ --output_dirname result --outfmt TXT",
                     "python3 imagenet_acc_eval.py ./result ./ImageNet/val_label.txt ./ result.json",
+                    "atc --framework=5 --model=./resnet34.onnx --output=resnet34_bs1 --input_format=NCHW "
+                    "--input_shape=\"image:1,3,224,224\" --log=error --soc_version=Ascend310P3",
                     "python3 -m ais_bench --model=resnet34_bs1.om --loop=20 --batchsize=1"]:
         assert command in commands("README.md")
 
@@ -44,19 +50,23 @@ def workplace(tiny, tmp_path_factory):
 
 
 def can_run_here(command):
-    return (command.startswith("python3 ") and " -m " not in command) or command.startswith("bash run_infer.sh --pth")
+    """All but what needs the internet or sets a machine up."""
+    return not command.startswith(("wget ", "pip3 ", "python3 -m venv "))
 
 
 @pytest.mark.parametrize("command", [command for command in commands("README.md") if can_run_here(command)])
-def test_the_commands_run_in_their_order(command, workplace):
-    command = command.replace("resnet34-b627a593.pth", "resnet34-tiny.pth").replace("1 4 8 16 32 64", "8")
-    environment = dict(os.environ, PYTHON=sys.executable)
-    process = subprocess.run(["bash", "-c", 'python3() { "$PYTHON" "$@"; }\n' + command], cwd=str(workplace), env=environment,
-                             capture_output=True, encoding="utf-8")
+def test_the_commands_run_in_their_order(command, workplace, tmp_path):
+    """With the tiny weights in the published ones' place, and the stand-ins in CANN's; one or two batch sizes instead of six."""
+    if "run_infer.sh --engine" in command:
+        command += " --pth resnet34-tiny.pth --limit 12 --output npu --batch-sizes 2"
+    command = (command.replace("resnet34-b627a593.pth", "resnet34-tiny.pth").replace("1 4 8 16 32 64", "1 8")
+               .replace("/usr/local/Ascend/ascend-toolkit/set_env.sh", "%s; command -v atc" % (STANDINS / "set_env.sh")))
+    process = subprocess.run(["bash", "-c", 'umask 027; python3() { "$PYTHON" "$@"; }\n' + command], cwd=str(workplace),
+                             env=npu(tmp_path, FOUR_310P3, STANDIN_DEVICES="4"), capture_output=True, encoding="utf-8")
     assert process.returncode == 0, process.stdout + process.stderr
 
 
 def test_after_the_commands_the_guides_files_are_there(workplace):
     for name in ("prep_dataset/ILSVRC2012_val_00000001.bin", "resnet34.onnx", "result/ILSVRC2012_val_00000001_0.txt",
-                 "result_summary.json", "result.json", "output/report.md"):
+                 "result_summary.json", "result.json", "resnet34_bs1.om", "resnet34_bs8.om", "npu/report.md", "output/report.md"):
         assert (workplace / name).exists(), name
