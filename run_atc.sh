@@ -213,7 +213,7 @@ main() {
   local input
   input=$(read_input) || exit 1
   input_name=${input% *} input_sides=${input##* }
-  [ -z "$output" ] || mkdir -p -- "$output"
+  [ -z "$output" ] || mkdir -p -- "$output" 2>/dev/null || fail "$output: cannot be made a folder of yours; name another --output"
   local size failed=()
   for size in $batch_sizes; do
     compile "$size" || failed+=("$size")

@@ -95,7 +95,7 @@ parse_args() {
 
 # One run in a folder at a time. The lock is the kernel's and ends with its holders: this shell and the stage it runs.
 lock_output() {
-  mkdir -p -- "$output/.stages"
+  mkdir -p -- "$output/.stages" 2>/dev/null || fail "$output: cannot be made a folder of yours; name another --output"
   exec 9>>"$output/.stages/lock"
   local try='import fcntl, sys; fcntl.flock(9, fcntl.LOCK_EX | int(sys.argv[1]))'
   if ! "$PYTHON" -c "$try" 4 2>/dev/null; then # 4: LOCK_NB
@@ -219,16 +219,12 @@ EOF
 
 # All that can be wrong with the inputs is found before the first long stage.
 check_inputs() {
-  local modules=(numpy PIL tqdm) weights=""
+  local modules=(numpy PIL tqdm) weights="" missing
   if [ -n "$exports" ]; then
     modules+=(torch torchvision onnx onnxruntime) # onnxruntime proves the export, also for an NPU
   fi
-  "$PYTHON" - "${modules[@]}" <<'EOF' || fail "install the missing packages with: $PYTHON -m pip install -r requirements.txt"
-import importlib.util, sys
-missing = [name for name in sys.argv[1:] if importlib.util.find_spec(name) is None]
-if missing:
-    sys.exit("error: %s has no %s" % (sys.executable, ", ".join(missing)))
-EOF
+  missing=$("$PYTHON" -c 'import importlib.util as u, sys; print(*[n for n in sys.argv[1:] if u.find_spec(n) is None])' "${modules[@]}")
+  [ -z "$missing" ] || fail "$PYTHON has no $missing; install with: $PYTHON -m pip install -r $HERE/requirements.txt"
   [ -z "$demo" ] || return 0
   if [ -n "$exports" ]; then
     [ -f "$pth" ] || fail "$pth: no such weight file; get it with: wget $WEIGHTS_URL"

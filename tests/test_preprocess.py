@@ -183,44 +183,37 @@ def test_a_killed_run_leaves_whole_files_alone_and_the_next_one_completes_them(t
     assert contents(prep) == contents(tmp_path / "undisturbed")
 
 
-def test_workers_end_when_their_parent_is_killed(tmp_path):
+@pytest.fixture
+def running(tmp_path):
+    """A run over 100 larger images that has just finished its first files: (the process, its DST)."""
     val, prep = tmp_path / "val", tmp_path / "prep"
     val.mkdir()
     for number in range(100):
         Image.fromarray(noise(900, 700)).save(str(val / ("%03d.JPEG" % number)))
-    process = subprocess.Popen([sys.executable, str(REPOSITORY / SCRIPT), "resnet", str(val), str(prep)],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, str(REPOSITORY / SCRIPT), "resnet", str(val), str(prep)], start_new_session=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
     while not list(prep.glob("*.bin")):
         time.sleep(0.002)
+    return process, prep
+
+
+def test_workers_end_when_their_parent_is_killed(running):
+    process, prep = running
     process.kill()
     process.communicate(timeout=20)  # returns when the workers, which hold the same stderr, have ended
     assert len(list(prep.glob("*.bin"))) < 100
 
 
-def test_a_worker_that_dies_is_an_error_and_not_a_hang(tmp_path):
-    val, prep = tmp_path / "val", tmp_path / "prep"
-    val.mkdir()
-    for number in range(100):
-        Image.fromarray(noise(900, 700)).save(str(val / ("%03d.JPEG" % number)))
-    process = subprocess.Popen([sys.executable, str(REPOSITORY / SCRIPT), "resnet", str(val), str(prep)],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
-    while not list(prep.glob("*.bin")):
-        time.sleep(0.002)
-    workers = subprocess.run(["pgrep", "-P", str(process.pid)], stdout=subprocess.PIPE, encoding="utf-8").stdout.split()
-    os.kill(int(workers[0]), signal.SIGKILL)
+def test_a_worker_that_dies_is_an_error_and_not_a_hang(running):
+    process, prep = running
+    with open("/proc/%d/task/%d/children" % (process.pid, process.pid)) as children:
+        os.kill(int(children.read().split()[0]), signal.SIGKILL)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 1 and "worker process died (exit code -9" in errors and "Traceback" not in errors
 
 
-def test_ctrl_c_ends_with_a_sentence_and_keeps_what_is_finished(tmp_path):
-    val, prep = tmp_path / "val", tmp_path / "prep"
-    val.mkdir()
-    for number in range(100):
-        Image.fromarray(noise(900, 700)).save(str(val / ("%03d.JPEG" % number)))
-    process = subprocess.Popen([sys.executable, str(REPOSITORY / SCRIPT), "resnet", str(val), str(prep)],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True)
-    while not list(prep.glob("*.bin")):
-        time.sleep(0.002)
+def test_ctrl_c_ends_with_a_sentence_and_keeps_what_is_finished(running):
+    process, prep = running
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "run the same line again" in errors and "Traceback" not in errors

@@ -239,6 +239,11 @@ def test_all_inputs_are_checked_before_the_first_stage(damage, named, demo, tmp_
     assert not (tmp_path / "o").exists()
 
 
+def test_an_output_that_cannot_be_made_is_named(demo, tmp_path):
+    (tmp_path / "file").write_text("x")
+    assert "cannot be made" in fails(1, "run_infer.sh", *data_options(demo, tmp_path / "file" / "o"))
+
+
 def test_a_missing_package_is_named(demo, tmp_path):
     bare = tmp_path / "python"
     bare.write_text('#!/bin/sh\nexec "%s" -S "$@"\n' % sys.executable)  # -S: no site-packages
