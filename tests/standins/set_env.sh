@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Stand-in for CANN's: reads unset variables, so that a caller under "set -u" would be aborted, and ends in a failing command.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export PATH="$here/bin:$PATH"
