@@ -1,4 +1,5 @@
 """imagenet_acc_eval.py: true accuracies from every kind of result, and an error for whatever cannot be judged."""
+import csv
 import json
 
 import numpy as np
@@ -253,3 +254,48 @@ def test_wrong_usage_exits_with_2(tmp_path):
     fails(2, SCRIPT, "only", "three", "words")
     fails(2, SCRIPT, "a", "b", "c", "d", "--expect", "none")
     assert script(SCRIPT, "--help").returncode == 0
+
+
+def test_the_intervals_are_wilsons(labels, result, tmp_path):
+    _, content = evaluate(tmp_path)
+    for key, place in (("top1", 0), ("top5", 4)):
+        share = float(accuracies(content)[place].rstrip("%")) / 100
+        for bound in content["interval95"][key]:  # both solve (share - bound)^2 = z^2 bound (1 - bound) / n
+            bound /= 100
+            assert (share - bound) ** 2 == pytest.approx(1.959964 ** 2 * bound * (1 - bound) / IMAGES, rel=0.01)
+    assert content["interval95"]["top1"][0] < 100 * np.mean(np.argmax(SCORES, 1) == LABELS) < content["interval95"]["top1"][1]
+
+
+def test_per_class_writes_every_class_that_was_judged(labels, result, tmp_path):
+    (tmp_path / "names").write_text("".join("name, %d\n" % number for number in range(CLASSES)))
+    _, content = evaluate(tmp_path, "--per-class", tmp_path / "c.csv", "--classes", tmp_path / "names")
+    with (tmp_path / "c.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    ranks = (np.argsort(-SCORES, axis=1) == LABELS[:, None]).argmax(1)
+    assert [row["name"] for row in rows] == ["name, %d" % number for number in range(CLASSES)]
+    for row in rows:
+        of_class = ranks[LABELS == int(row["class"])]
+        assert (int(row["images"]), float(row["top1"]), float(row["top5"])) == \
+            (len(of_class), round(100 * np.mean(of_class == 0), 2), round(100 * np.mean(of_class < 5), 2))
+    shares = [row["top1"] for row in content["worst_classes"]]
+    assert len(shares) == 10 and shares == sorted(shares) and shares[-1] <= sorted(float(row["top1"]) for row in rows)[10]
+
+
+def test_class_names_of_another_number_are_refused(labels, result, tmp_path):
+    (tmp_path / "names").write_text("one\ntwo\n")
+    assert "has 2 lines" in refused(tmp_path, "--per-class", tmp_path / "c.csv", "--classes", tmp_path / "names")
+    assert not (tmp_path / "c.csv").exists()
+
+
+def test_the_mistakes_are_the_wrong_images_of_the_largest_confidence(labels, result, tmp_path):
+    _, content = evaluate(tmp_path)
+    powers = np.exp(SCORES.astype(np.float64))
+    probabilities = powers / powers.sum(1, keepdims=True)
+    wrong = np.flatnonzero(SCORES.argmax(1) != LABELS)
+    expected = sorted(wrong, key=lambda place: -probabilities[place].max())[:12]
+    assert [mistake["image"] for mistake in content["mistakes"]] == [NAMES[place] for place in expected]
+    for mistake, place in zip(content["mistakes"], expected):
+        assert mistake["label"] == LABELS[place] != mistake["guesses"][0]["class"]
+        assert [guess["class"] for guess in mistake["guesses"]] == list(np.argsort(-SCORES[place])[:5])
+        assert [guess["probability"] for guess in mistake["guesses"]] == \
+            pytest.approx(sorted(probabilities[place])[:-6:-1], abs=1e-4)
