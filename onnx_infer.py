@@ -300,6 +300,7 @@ def parse_args():
         help="print the copies' times too (zero on a CPU)")
     add("--threads", metavar="N", type=positive, default=cpus,
         help="threads of ONNX Runtime (default: the CPUs this process may use, here %(default)s)")
+    add("--limit", metavar="N", type=positive, help="only the first N files")
     args = parser.parse_args()
     if args.output is None and args.output_dirname is not None:
         parser.error("--output_dirname goes with --output")
@@ -329,7 +330,7 @@ def run(args):
     session, name, dtype, shape = open_model(args.model, args.batchsize, args.threads)
     final = check_output(args) if args.output else None
     if args.input:
-        files = find_inputs(args.input)
+        files = find_inputs(args.input)[:args.limit]
         files_a_batch = check_inputs(files, dtype, shape)
         groups = [files[first:first + files_a_batch] for first in range(0, len(files), files_a_batch)]
     partial = lock_partial(args.output, args.output_dirname) if args.output else None

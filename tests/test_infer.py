@@ -142,6 +142,12 @@ def test_npy_inputs_and_files_of_several_samples_are_grouped_by_size(model, tmp_
     assert np.allclose(np.concatenate(rows), samples.reshape(6, -1) @ WEIGHT, atol=1e-4)
 
 
+def test_limit_takes_the_first_files_in_natural_order(model, inputs, tmp_path):
+    run(tmp_path, "--limit", "3", "--batchsize", "2")
+    assert sorted(os.listdir(str(tmp_path / "out"))) == ["img1_0.bin", "img2_0.bin", "img3_0.bin"]
+    assert len(summary_of(tmp_path)["filesinfo"]) == 3
+
+
 def test_single_files_and_lists_of_files_are_taken(model, inputs, tmp_path):
     chosen = "%s,%s" % (tmp_path / "in" / "img3.bin", tmp_path / "in" / "img5.bin")
     succeeds(SCRIPT, "--model", model, "--input", chosen, "--output", tmp_path, "--output_dirname", "out")
