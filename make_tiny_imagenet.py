@@ -3,7 +3,7 @@
 
     python3 make_tiny_imagenet.py DIR
 
-Writes DIR/val/ILSVRC2012_val_00000001.JPEG ... (64 drawn images of 16 classes), DIR/val_label.txt and
+Writes DIR/val/ILSVRC2012_val_00000001.JPEG ... (64 drawn images of 16 classes), DIR/val_label.txt, DIR/class_names.txt and
 DIR/resnet34-tiny.pth: a real 1000-class ResNet34 whose convolutions are random and whose batch-norm statistics and last
 layer are fitted, in closed form, on other drawings of the same 16 classes. The accuracy on DIR/val is thus earned.
 The same images and weights on every run of one machine. Exit code 0: all there; 1: nothing was written; 2: wrong usage.
@@ -72,6 +72,16 @@ def write_images(folder):
                 options["exif"] = exif.tobytes()
             image.save(os.path.join(folder, "val", name), **options)
             labels.write("%s %d\n" % (name, CLASSES[kind]))
+
+
+def write_class_names(folder):
+    """DIR/class_names.txt: a line for each of the 1000 classes."""
+    names = ["never drawn"] * 1000
+    for kind, number in enumerate(CLASSES):
+        names[number] = "%s stripes, %s" % (("upright", "rising", "level", "falling")[kind % 4],
+                                            ("red", "yellow-green", "cyan", "violet")[kind // 4])
+    with open(os.path.join(folder, "class_names.txt"), "w", encoding="ascii") as file:
+        file.write("\n".join(names) + "\n")
 
 
 def random_resnet34():
@@ -149,6 +159,7 @@ def main():
         shutil.rmtree(partial, ignore_errors=True)  # of a killed run
         os.makedirs(partial)
         write_images(partial)
+        write_class_names(partial)
         torch, model = random_resnet34()
         buffer = io.BytesIO()  # a file would put its own name into the archive
         torch.save(fit(torch, model), buffer)

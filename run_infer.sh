@@ -18,8 +18,9 @@ WEIGHTS_URL=https://download.pytorch.org/models/resnet34-b627a593.pth
 SET_ENV_PLACES=(/usr/local/Ascend/ascend-toolkit/set_env.sh "${HOME:-}/Ascend/ascend-toolkit/set_env.sh" /usr/local/Ascend/cann/set_env.sh)
 
 pth=resnet34-b627a593.pth images=ImageNet/val labels=ImageNet/val_label.txt batch_sizes="" engine=auto
-output=./output loop=20 limit="" outfmt=TXT demo="" given="" device=0 soc_version=""
-why="" exports=yes bench_help="" failed=() # failed: "SIZE=REASON" of the batch sizes that have no whole row
+output=./output loop=20 limit="" outfmt=TXT demo="" given="" device=0 soc_version="" fidelity="" classes=""
+why="" exports=yes bench_help="" commands=() # the command lines that made the results, for the report
+failed=()                                    # "SIZE=REASON" of the batch sizes that have no whole row
 
 usage() {
   cat <<'EOF'
@@ -35,6 +36,8 @@ usage: bash run_infer.sh [--demo] [options]
   --outfmt FORMAT       TXT, BIN or NPY                  (default: TXT)
   --device LIST         NPUs, for example 0,1,2,3        (default: 0)
   --soc-version NAME    the chip, for example Ascend310P3; without it npu-smi is asked
+  --fidelity N          compare with ONNX Runtime's results of the first N images, which tells a wrong .om
+  --classes FILE        names of the classes for the report, one a line
   --demo                make a tiny data set and weights first, and run on them
 EOF
 }
@@ -66,6 +69,8 @@ parse_args() {
       --output) output=$2 ;;
       --loop) loop=$2 ;;
       --limit) limit=$2 ;;
+      --fidelity) fidelity=$2 ;;
+      --classes) classes=$2 given=$1 ;;
       --outfmt) outfmt=$2 ;;
       --device) device=$2 ;;
       --soc-version) soc_version=$2 ;;
@@ -77,7 +82,7 @@ parse_args() {
   [ -n "$batch_sizes" ] || batch_sizes=${demo:+1 4 8}
   [ -n "$batch_sizes" ] || batch_sizes="1 4 8 16 32 64"
   local number
-  for number in $batch_sizes "$loop" ${limit:+"$limit"}; do
+  for number in $batch_sizes "$loop" ${limit:+"$limit"} ${fidelity:+"$fidelity"}; do
     [[ $number =~ ^[1-9][0-9]{0,8}$ ]] || wrong_usage "'$number' is not a positive whole number"
   done
   case $engine in auto | onnxruntime | ais_bench) ;; *) wrong_usage "--engine $engine: it is auto, onnxruntime or ais_bench" ;; esac
@@ -91,6 +96,7 @@ parse_args() {
   case $pth in -*) pth=./$pth ;; esac
   case $images in -*) images=./$images ;; esac
   case $labels in -*) labels=./$labels ;; esac
+  case $classes in -*) classes=./$classes ;; esac
 }
 
 # One run in a folder at a time. The lock is the kernel's and ends with its holders: this shell and the stage it runs.
@@ -219,9 +225,13 @@ EOF
 
 # All that can be wrong with the inputs is found before the first long stage.
 check_inputs() {
-  local modules=(numpy PIL tqdm) weights="" missing
+  local modules=(numpy PIL tqdm matplotlib) weights="" missing
   if [ -n "$exports" ]; then
     modules+=(torch torchvision onnx onnxruntime) # onnxruntime proves the export, also for an NPU
+  fi
+  if [ -z "$exports" ] && [ -n "$fidelity" ]; then
+    [ -f "$output/resnet34.onnx" ] || fail "--fidelity: there is no $output/resnet34.onnx to compare the .om with"
+    modules+=(onnxruntime)
   fi
   missing=$("$PYTHON" -c 'import importlib.util as u, sys; print(*[n for n in sys.argv[1:] if u.find_spec(n) is None])' "${modules[@]}")
   [ -z "$missing" ] || fail "$PYTHON has no $missing; install with: $PYTHON -m pip install -r $HERE/requirements.txt"
@@ -232,6 +242,7 @@ check_inputs() {
   fi
   [ -d "$images" ] || fail "$images: no such folder of images; name it with --images"
   [ -f "$labels" ] || fail "$labels: no such label file; name it with --labels"
+  [ -z "$classes" ] || [ -f "$classes" ] || fail "$classes: no such file of class names"
   "$PYTHON" - "$HERE" "$images" "$labels" "${limit:-0}" "$weights" <<'EOF' || exit 1
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -285,6 +296,7 @@ stage() {
   while [ "$1" != -- ]; do inputs+=("$1") && shift; done
   shift
   shown=$(show "$@")
+  commands+=("$shown")
   stamp=$output/.stages/$name
   if [ -f "$stamp" ] && [ "$(cat -- "$stamp")" = "$(look_of "$shown" "${outputs[@]}" "${inputs[@]:1}")" ]; then
     echo "== $name: skipped, ${outputs[0]} is complete and newer than its inputs"
@@ -314,7 +326,7 @@ stop() {
 
 make_demo() {
   local tiny=$output/tiny-imagenet
-  pth=$tiny/resnet34-tiny.pth images=$tiny/val labels=$tiny/val_label.txt
+  pth=$tiny/resnet34-tiny.pth images=$tiny/val labels=$tiny/val_label.txt classes=$tiny/class_names.txt
   stage demo "$tiny" : "$HERE/make_tiny_imagenet.py" -- "$PYTHON" "$HERE/make_tiny_imagenet.py" "$tiny" || stop demo
 }
 
@@ -322,7 +334,8 @@ preprocess() {
   # The script knows best which of its files are finished, so it is always asked.
   local command=("$PYTHON" "$HERE/imagenet_torch_preprocess.py" resnet "$images" "$output/prep_dataset" ${limit:+--limit "$limit"})
   echo "== preprocess: $output/prep_dataset"
-  show "${command[@]}"
+  commands+=("$(show "${command[@]}")")
+  echo "${commands[-1]}"
   "${command[@]}" || stop preprocess
   prepared=$(find "$output/prep_dataset" -maxdepth 1 -name '*.bin' | wc -l)
 }
@@ -332,11 +345,21 @@ export_onnx() {
     "$PYTHON" "$HERE/resnet34_pth2onnx.py" "$pth" "$output/resnet34.onnx" || stop export
 }
 
+# ONNX Runtime's results of the first images, one at a time, for evaluate to compare with.
+infer_reference() {
+  stage reference "$output/reference" "$output/reference_summary.json" : "$output/resnet34.onnx" "$HERE/onnx_infer.py" \
+    "$output/prep_dataset" -- "$PYTHON" "$HERE/onnx_infer.py" --model "$output/resnet34.onnx" --input "$output/prep_dataset" \
+    --output "$output" --output_dirname reference --limit "$fidelity" || stop reference
+}
+
 evaluate() {
-  local size=$1
-  stage "evaluate_bs$size" "$output/result_bs$size.json" : "$output/result_bs$size" "$labels" "$HERE/imagenet_acc_eval.py" -- \
+  local size=$1 reference=${fidelity:+$output/reference}
+  stage "evaluate_bs$size" "$output/result_bs$size.json" : "$output/result_bs$size" "$labels" "$HERE/imagenet_acc_eval.py" \
+    ${reference:+"$reference"} -- \
     "$PYTHON" "$HERE/imagenet_acc_eval.py" "$output/result_bs$size" "$labels" "$output" "result_bs$size.json" \
-    --expect "$prepared"
+    --expect "$prepared" ${reference:+--reference "$reference"} && return 0
+  # Where only the reference disagrees, the JSON is there all the same: the report shows it, says so and fails.
+  [ -e "$output/result_bs$size.json" ]
 }
 
 # With ONNX Runtime, at one batch size: inference over the data set, its accuracy, and pure inference.
@@ -355,7 +378,8 @@ compile() {
   local shown=(bash "$HERE/run_atc.sh" --onnx "$output/resnet34.onnx" --output "$output" --batch-sizes "$batch_sizes"
     --soc-version "$soc_version")
   echo "== compile: $output/resnet34_bs*.om"
-  show "${shown[@]}"
+  commands+=("$(show "${shown[@]}")")
+  echo "${commands[-1]}"
   "${shown[@]}" || echo "error: stage compile failed for some batch size; the others go on" >&2
 }
 
@@ -431,10 +455,10 @@ main() {
   choose_engine
   check_inputs
   lock_output
-  rm -f -- "$output/report.md" "$output/report.json" # an old report must not pass for this run's, should this run fail
+  rm -f -- "$output"/report.{md,json,png,html} # an old report must not pass for this run's, should this run fail
   [ -z "$demo" ] || make_demo
   preprocess
-  local size oms=()
+  local size oms=() report_failed=""
   [ -z "$exports" ] || export_onnx
   if [ "$engine" = ais_bench ]; then
     [ -z "$exports" ] || compile
@@ -443,12 +467,16 @@ main() {
     done
     check_ais_bench_paths "$output" "$output/prep_dataset" ${oms[@]+"${oms[@]}"}
   fi
+  [ -z "$fidelity" ] || infer_reference
   for size in $batch_sizes; do
     "run_$engine" "$size"
   done
+  [ -n "$exports" ] || pth=""
   "$PYTHON" "$HERE/report.py" "$output" --engine "$engine" --chip "$soc_version" --device "$device" --dataset "$images" \
-    --batch-sizes "$batch_sizes" --failed ${failed[@]+"${failed[@]}"}
+    --batch-sizes "$batch_sizes" --pth "$pth" ${classes:+--classes "$classes"} --commands "${commands[@]}" \
+    --failed ${failed[@]+"${failed[@]}"} || report_failed=yes
   [ ${#failed[@]} -eq 0 ] || fail "no whole result for batch size $(printf '%s; ' "${failed[@]/=/: }")the report shows dashes there"
+  [ -z "$report_failed" ] || exit 1
 }
 
 main "$@"

@@ -57,6 +57,8 @@ def can_run_here(command):
 @pytest.mark.parametrize("command", [command for command in commands("README.md") if can_run_here(command)])
 def test_the_commands_run_in_their_order(command, workplace, tmp_path):
     """With the tiny weights in the published ones' place, and the stand-ins in CANN's; one or two batch sizes instead of six."""
+    if "run_infer.sh --pth" in command:
+        command += " --limit 12 --loop 2"
     if "run_infer.sh --engine" in command:
         command += " --pth resnet34-tiny.pth --limit 12 --output npu --batch-sizes 2"
     command = (command.replace("resnet34-b627a593.pth", "resnet34-tiny.pth").replace("1 4 8 16 32 64", "1 8")
