@@ -129,11 +129,14 @@ def lookup_table(model_type):
     return (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std
 
 
-def preprocess(path, model_type, table):
-    """One image file as float32 (3, crop, crop); raises whatever Pillow raises for a file it cannot read."""
+def preprocess(path, model_type, table, planes=None):
+    """One image file as float32 (3, crop, crop), in planes where given; raises what Pillow raises for an unreadable file."""
     resize, crop = MODELS[model_type][:2]
     with open(path, "rb") as file:
-        image = Image.open(file).convert("RGB")
+        image = Image.open(file)
+        image.load()
+    if image.mode != "RGB":  # convert would copy an RGB image once more, which costs a tenth of the whole
+        image = image.convert("RGB")
     width, height = image.size
     if width <= height:
         width, height = resize, int(resize * height / width)
@@ -142,7 +145,8 @@ def preprocess(path, model_type, table):
     left, top = int(round((width - crop) / 2.0)), int(round((height - crop) / 2.0))
     image = image.resize((width, height), Image.BILINEAR).crop((left, top, left + crop, top + crop))
     pixels = np.asarray(image)
-    planes = np.empty((3, crop, crop), np.dtype("<f4"))
+    if planes is None:
+        planes = np.empty((3, crop, crop), np.dtype("<f4"))
     for channel in range(3):
         np.take(table[channel], pixels[:, :, channel], out=planes[channel], mode="clip")
     return planes
@@ -152,7 +156,8 @@ def work(jobs, model_type, next_job, report, parent):
     """A worker process: take jobs until none is left, send (how many were handled, [(source, reason)], fatal) of each chunk."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
     warnings.simplefilter("ignore")  # Pillow's about broken EXIF, which nothing here reads
-    table = lookup_table(model_type)
+    table, side = lookup_table(model_type), MODELS[model_type][1]
+    planes = np.empty((3, side, side), np.dtype("<f4"))  # one for all images: fresh memory for each costs 0.3 ms of page faults
     while True:
         with next_job.get_lock():
             first = next_job.value
@@ -164,7 +169,7 @@ def work(jobs, model_type, next_job, report, parent):
             if os.getppid() != parent:  # the parent was killed: nobody is left to report to
                 return
             try:
-                planes = preprocess(source, model_type, table)
+                preprocess(source, model_type, table, planes)
             except Exception as error:  # Pillow's decoders raise a dozen kinds on broken files
                 unreadable.append((source, str(error) or type(error).__name__))
                 continue

@@ -1,10 +1,14 @@
 """Shared by all tests: how a script is run, and the tiny data set, made once, by the project's own scripts."""
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and the scripts under test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -42,7 +46,7 @@ def contents(folder):
 def demo(tmp_path_factory):
     """A finished `run_infer.sh --demo`, the smoke test that all others build on: (its folder, its process)."""
     folder = tmp_path_factory.mktemp("demo") / "out put"
-    return folder, succeeds("run_infer.sh", "--demo", "--engine", "onnxruntime", "--output", folder)
+    return folder, succeeds("run_infer.sh", "--demo", "--engine", "onnxruntime", "--output", folder, "--loop", "3")
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +57,24 @@ def tiny(demo):
 @pytest.fixture(scope="session")
 def resnet34_onnx(demo):
     return demo[0] / "resnet34.onnx"
+
+
+@pytest.fixture(scope="session")
+def pytorchs_hits(tiny):
+    """Top-1 and Top-5 hits by torchvision's model, transforms and loader: nothing of this project."""
+    import numpy as np
+    import torch
+    from torchvision import transforms
+    from torchvision.datasets.folder import default_loader
+    from torchvision.models import resnet34
+    model = resnet34()
+    model.load_state_dict(torch.load(str(tiny / "resnet34-tiny.pth"), map_location="cpu"))
+    recipe = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
+                                 transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
+    hits = []
+    for line in (tiny / "val_label.txt").read_text().splitlines():
+        name, label = line.split()
+        with torch.no_grad():
+            scores = model.eval()(recipe(default_loader(str(tiny / "val" / name)))[None])[0]
+        hits.append(scores.topk(5).indices == int(label))
+    return np.array([[bool(hit) for hit in row] for row in hits])

@@ -10,7 +10,6 @@ import time
 
 import pytest
 from conftest import REPOSITORY, contents, fails, script, succeeds
-from test_tiny import evaluate_with_pytorch
 
 ENV = dict(os.environ, PYTHON=sys.executable)
 
@@ -21,9 +20,9 @@ def rows_of(folder):
     return [{key: row[key] for key in ("batch_size", "top1", "top5", "judged", "labelled", "engine")} for row in report["rows"]]
 
 
-def test_the_demo_ends_with_the_accuracy_that_pytorch_finds_at_every_batch_size(demo):
+def test_the_demo_ends_with_the_accuracy_that_pytorch_finds_at_every_batch_size(demo, pytorchs_hits):
     folder, process = demo
-    hits = evaluate_with_pytorch(folder / "tiny-imagenet")
+    hits = pytorchs_hits
     top1, top5 = round(100 * hits[:, 0].mean(), 2), round(100 * hits.any(axis=1).mean(), 2)
     assert [(row["batch_size"], row["top1"], row["top5"], row["judged"]) for row in rows_of(folder)] == \
         [(1, top1, top5, 64), (4, top1, top5, 64), (8, top1, top5, 64)]
@@ -57,7 +56,7 @@ def test_every_file_of_the_guide_is_there(demo):
         assert len(os.listdir(str(folder / ("result_bs%d" % size)))) == 64
     assert names <= set(os.listdir(str(folder)))
     perf = json.loads((folder / "perf_bs4_summary.json").read_text())
-    assert perf["NPU_compute_time"]["count"] == 20 and perf["batchsize"] == 4
+    assert perf["NPU_compute_time"]["count"] == 3 and perf["batchsize"] == 4
     row = json.loads((folder / "report.json").read_text())["rows"][1]
     assert row["images_per_second"] == perf["throughput"] and "onnxruntime" in row["engine"]
 
@@ -71,7 +70,7 @@ def test_each_stage_prints_the_command_it_runs(demo):
 def test_a_second_run_skips_what_is_complete_and_ends_with_the_same_report(demo):
     folder, _ = demo
     report = (folder / "report.md").read_bytes()
-    again = succeeds("run_infer.sh", "--demo", "--engine", "onnxruntime", "--output", folder)
+    again = succeeds("run_infer.sh", "--demo", "--engine", "onnxruntime", "--output", folder, "--loop", "3")
     assert again.stdout.count("skipped") == 11 and "0 made now, 64 kept" in again.stdout
     assert (folder / "report.md").read_bytes() == report
 
@@ -96,17 +95,17 @@ def test_limit_judges_the_first_images_and_says_so(short_run):
     assert "12 of 64 labelled images" in (short_run / "report.md").read_text()
 
 
-def test_what_was_damaged_is_made_again_and_only_that(demo, tmp_path):
+def test_what_was_damaged_or_changed_is_made_again_and_only_that(demo, tmp_path):
     folder = tmp_path / "o"
-    options = data_options(demo, folder) + ["--limit", "12", "--batch-sizes", "4"]
+    options = data_options(demo, folder) + ["--limit", "4", "--batch-sizes", "4"]
     succeeds("run_infer.sh", *options)
     before = rows_of(folder)
     one_result = folder / "result_bs4" / "ILSVRC2012_val_00000003_0.txt"
     for damage, redone in [(one_result.unlink, "infer_bs4 evaluate_bs4"),
                            (lambda: one_result.write_text("0"), "infer_bs4 evaluate_bs4"),
                            ((folder / "prep_dataset" / "ILSVRC2012_val_00000003.bin").unlink, "infer_bs4 evaluate_bs4"),
-                           ((folder / "result_bs4.json").unlink, "evaluate_bs4"),
-                           ((folder / "perf_bs4_summary.json").unlink, "perf_bs4"),
+                           (lambda: [(folder / name).unlink() for name in ("result_bs4.json", "perf_bs4_summary.json")],
+                            "evaluate_bs4 perf_bs4"),
                            ((folder / "resnet34.onnx").unlink, "export infer_bs4 evaluate_bs4 perf_bs4")]:
         damage()
         process = succeeds("run_infer.sh", *options)
@@ -114,20 +113,16 @@ def test_what_was_damaged_is_made_again_and_only_that(demo, tmp_path):
         assert [name for name in done if name != "preprocess"] == redone.split()
         assert rows_of(folder) == before
 
-
-def test_other_weights_or_another_format_make_the_stages_run_again(demo, tmp_path):
-    import torch
-    options = data_options(demo, tmp_path / "o") + ["--limit", "8", "--batch-sizes", "8"]
-    succeeds("run_infer.sh", *options)
     again = succeeds("run_infer.sh", *(options + ["--outfmt", "BIN"]))
-    assert "== export: skipped" in again.stdout and "== infer_bs8: skipped" not in again.stdout
+    assert "== export: skipped" in again.stdout and "== infer_bs4: skipped" not in again.stdout
+    import torch
     weights = torch.load(str(options[1]), map_location="cpu")
     weights["fc.weight"] = weights["fc.weight"].flip(0)
     torch.save(weights, str(tmp_path / "other.pth"))
     os.utime(str(tmp_path / "other.pth"), (1, 1))  # older than everything made from the first weights
     other = succeeds("run_infer.sh", *(["--pth", tmp_path / "other.pth"] + options[2:]))
     assert "skipped" not in other.stdout
-    assert rows_of(tmp_path / "o")[0]["top1"] == 0
+    assert rows_of(folder)[0]["top1"] == 0
 
 
 def test_killed_in_every_stage_the_same_line_goes_on_to_the_same_report(short_run, demo, tmp_path):
@@ -173,19 +168,18 @@ def test_ctrl_c_says_how_to_go_on(demo, tmp_path):
             break
     output, errors = process.communicate()
     assert process.returncode == 130 and "the same line goes on from here" in errors and "Traceback" not in errors
-    succeeds("run_infer.sh", *options)
 
 
 def test_a_second_run_in_one_folder_refuses(demo, tmp_path):
-    options = data_options(demo, tmp_path / "o") + ["--limit", "12", "--batch-sizes", "4"]
+    options = data_options(demo, tmp_path / "o") + ["--limit", "1", "--batch-sizes", "1"]
     process = subprocess.Popen(["bash", str(REPOSITORY / "run_infer.sh")] + list(map(str, options)), env=ENV,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True)
     for line in process.stdout:
         if line.startswith("== preprocess:"):
             break
     assert "another run_infer.sh (process %d)" % process.pid in fails(1, "run_infer.sh", *options)
-    output, errors = process.communicate()
-    assert process.returncode == 0, errors
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
 
 
 def test_a_failing_stage_stops_the_line_with_its_name_and_leaves_no_report(demo, tmp_path):
@@ -194,7 +188,9 @@ def test_a_failing_stage_stops_the_line_with_its_name_and_leaves_no_report(demo,
     (images / "ILSVRC2012_val_00000002.JPEG").write_bytes(b"broken")
     options = data_options(demo, tmp_path / "o")
     options[3] = images
-    succeeds("run_infer.sh", *(data_options(demo, tmp_path / "o") + ["--limit", "1", "--batch-sizes", "1"]))
+    (tmp_path / "o").mkdir()
+    for extension in ("md", "json", "png", "html"):
+        (tmp_path / "o" / ("report." + extension)).write_text("of an earlier run")
     process = script("run_infer.sh", *(options + ["--batch-sizes", "1"]))
     assert process.returncode == 1 and "ILSVRC2012_val_00000002.JPEG" in process.stderr
     assert "stage preprocess failed" in process.stderr.splitlines()[-1]

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Run the whole test suite on each Python that is there, in a fresh virtual environment with the newest packages it can install.
+#
+#   bash tests/run_matrix.sh              guide 3.7 3.8 3.9 3.10 3.11 3.12 3.13
+#   bash tests/run_matrix.sh guide 3.13   only these; guide is Python 3.7 with requirements-guide.txt
+#
+# Each suite has one CPU to itself, so several run at once and none slows another. Prints a table. Exit code 0: all that ran is
+# green; 1: something is red; 2: wrong usage; 3: none of these Pythons is here.
+set -euo pipefail
+
+HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+VERSIONS='import importlib, sys
+print(*[importlib.import_module(name).__version__ for name in "torch torchvision onnx onnxruntime numpy PIL".split()], sep=" | ")'
+
+# The path of a Python of this minor version: on PATH, else the newest of pyenv's.
+find_python() {
+  local candidate
+  # A shim of pyenv's is on PATH for versions that are not switched on, too, and fails; so each is asked.
+  for candidate in "python$1" $(printf '%s\n' "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/"python$1" | sort -rV); do
+    if "$candidate" -c 'import venv' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+# run_one ROW VERSION: its line of the table, in ROW.line; what pip and pytest said, in ROW.log.
+run_one() {
+  local row=$1 version=$2 requirements=requirements-dev.txt python versions="- | - | - | - | - | -" counts
+  if [ "$version" = guide ]; then requirements=requirements-guide.txt version=3.7; fi
+  python=$(find_python "$version") || return 0
+  "$python" -m venv "$row.venv"
+  if ! "$row.venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$HERE/$requirements" pytest >"$row.log" 2>&1; then
+    counts="installation failed | |"
+  else
+    versions=$("$row.venv/bin/python" -c "$VERSIONS" 2>>"$row.log") || versions="cannot import | | | | |"
+    # The venv's own programs come first on PATH, as where it is activated.
+    PATH=$row.venv/bin:$PATH "$row.venv/bin/python" -m pytest -q -rs -p no:cacheprovider --basetemp "$row.tmp" "$HERE/tests" \
+      >>"$row.log" 2>&1 || true
+    counts=""
+    local word
+    for word in passed failed error skipped; do
+      counts+=" $(tail -n 1 "$row.log" | grep -oE "[0-9]+ $word" | cut -d ' ' -f 1 | grep . || echo 0) |"
+    done
+  fi
+  echo "| $("$python" -c 'import platform; print(platform.python_version())') ($requirements) | $versions |$counts" >"$row.line"
+  rm -rf -- "$row.venv" "$row.tmp" # some GB each
+}
+
+main() {
+  local wanted=("$@") work cpus cpu place version red="" lines
+  [ $# -gt 0 ] || wanted=(guide 3.7 3.8 3.9 3.10 3.11 3.12 3.13)
+  for version in "${wanted[@]}"; do
+    [[ $version =~ ^(guide|3\.[0-9]+)$ ]] || { echo "error: $version is neither guide nor a version such as 3.12" >&2 && exit 2; }
+  done
+  work=$(mktemp -d)
+  # shellcheck disable=SC2064 # the folder is known now
+  trap "rm -rf -- '$work'" EXIT
+  mapfile -t cpus < <(taskset -cp $$ | sed 's/.*: //' | tr ',' '\n' | while IFS=- read -r first last; do seq "$first" "${last:-$first}"; done)
+  for ((cpu = 0; cpu < ${#cpus[@]}; cpu++)); do
+    (
+      taskset -cp "${cpus[cpu]}" "$BASHPID" >/dev/null
+      for ((place = cpu; place < ${#wanted[@]}; place += ${#cpus[@]})); do
+        run_one "$work/$place" "${wanted[place]}"
+        echo "done: ${wanted[place]}" >&2
+      done
+    ) &
+  done
+  wait
+  for ((place = 0; place < ${#wanted[@]}; place++)); do
+    [ -f "$work/$place.line" ] || { echo "Python of ${wanted[place]}: NOT FOUND, nothing was run on it" >&2 && continue; }
+    grep -qE '\| *[1-9][0-9]* \| 0 \| 0 \| [0-9]+ \|$' "$work/$place.line" || { red=yes && cat "$work/$place.log"; }
+  done
+  lines=$(for ((place = 0; place < ${#wanted[@]}; place++)); do cat "$work/$place.line" 2>/dev/null || true; done)
+  [ -n "$lines" ] || exit 3
+  echo "| Python (packages of) | torch | torchvision | onnx | onnxruntime | numpy | Pillow | passed | failed | errors | skipped |"
+  echo "|---|---|---|---|---|---|---|---|---|---|---|"
+  echo "$lines"
+  [ -z "$red" ]
+}
+
+main "$@"
