@@ -19,7 +19,7 @@ from PIL import Image
 
 SEED = 34
 CLASSES = np.arange(16) * 62 + 5  # which of the 1000 class indices are drawn
-IMAGES, FITTED_ON = 64, 256  # images of val/, and other images the weights are fitted on
+IMAGES, FITTED_ON = 64, 128  # images of val/, and other images the weights are fitted on
 # Width, height: most of ImageNet's images are around 500 x 375; a few are far smaller or larger, or very wide.
 SIZES = [(500, 375), (500, 333), (375, 500), (500, 500), (640, 480), (333, 500), (500, 281), (400, 300),
          (500, 375), (160, 120), (500, 375), (1280, 960), (500, 334), (96, 128), (500, 375), (900, 180)]
