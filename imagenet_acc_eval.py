@@ -78,17 +78,18 @@ def find_results(folder):
     try:
         folders = [folder] + sorted(entry.path for entry in os.scandir(folder)
                                     if entry.is_dir() and entry.name.startswith("device"))
-        paths = [os.path.join(place, name) for place in folders for name in sorted(os.listdir(place))]
+        files = [(place, name) for place in folders for name in sorted(os.listdir(place))]
     except OSError as error:
         fail("%s: %s" % (error.filename or folder, error.strerror))
     results = {}
-    for path in paths:
-        stem, extension = os.path.splitext(os.path.basename(path))
-        if extension not in (".txt", ".bin", ".npy"):
+    for place, file in files:
+        stem, _, extension = file.rpartition(".")
+        if not stem or extension not in ("txt", "bin", "npy"):
             continue
+        path = os.path.join(place, file)
         name, _, output = stem.rpartition("_")
         if not name or not output.isdigit() or (output[0] == "0" and output != "0"):
-            fail("%s: is not named like a result, NAME_0%s" % (path, extension))
+            fail("%s: is not named like a result, NAME_0.%s" % (path, extension))
         if output != "0":
             continue  # a model's further outputs
         if name in results:
