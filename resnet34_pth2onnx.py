@@ -45,11 +45,16 @@ def check_hash(path):
 
 
 def import_torch():
-    """torch and torchvision.models.resnet34, or a sentence that says what to install."""
+    """torch, or a sentence that says what to install."""
     try:
         import torch
     except ImportError as error:
         fail("torch cannot be imported (%s); install it with: pip install -r requirements.txt" % error)
+    return torch
+
+
+def import_resnet34(torch):
+    """torchvision.models.resnet34, or a sentence that says what to install; takes as long as torch itself."""
     try:
         from torchvision.models import resnet34
     except ImportError as error:
@@ -58,7 +63,7 @@ def import_torch():
         mismatch(torch, error)
     except Exception as error:  # a torchvision built for another torch fails with RuntimeError, OSError or AttributeError
         mismatch(torch, error)
-    return torch, resnet34
+    return resnet34
 
 
 def mismatch(torch, error):
@@ -205,9 +210,9 @@ def main():
         check_hash(args.pth)
     except OSError as error:
         fail("%s: %s" % (args.pth, error.strerror))
-    torch, resnet34 = import_torch()
+    torch = import_torch()
     state_dict = state_dict_of(torch, load_checkpoint(torch, args.pth), args.pth)
-    model = build_model(torch, resnet34, state_dict, args.pth)
+    model = build_model(torch, import_resnet34(torch), state_dict, args.pth)
     onnx_bytes = export(torch, model, args.opset)
     prove(torch, model, onnx_bytes)
     temporary = "%s.%d.tmp" % (args.onnx, os.getpid())

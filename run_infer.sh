@@ -137,10 +137,10 @@ find_ascend() {
   local size message
   if ! command -v atc >/dev/null || ! "$PYTHON" -c 'import aclruntime, ais_bench' 2>/dev/null; then
     source_set_env
-  fi
-  if ! message=$("$PYTHON" -c 'import aclruntime, ais_bench' 2>&1); then
-    why="$PYTHON cannot import ais_bench and aclruntime: ${message##*$'\n'}"
-    return 1
+    if ! message=$("$PYTHON" -c 'import aclruntime, ais_bench' 2>&1); then
+      why="$PYTHON cannot import ais_bench and aclruntime: ${message##*$'\n'}"
+      return 1
+    fi
   fi
   if ! bench_help=$("$PYTHON" -m ais_bench --help 2>&1); then
     why="$PYTHON -m ais_bench --help fails: ${bench_help##*$'\n'}"

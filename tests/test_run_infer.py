@@ -101,8 +101,7 @@ def test_what_was_damaged_or_changed_is_made_again_and_only_that(demo, tmp_path)
     succeeds("run_infer.sh", *options)
     before = rows_of(folder)
     one_result = folder / "result_bs4" / "ILSVRC2012_val_00000003_0.txt"
-    for damage, redone in [(one_result.unlink, "infer_bs4 evaluate_bs4"),
-                           (lambda: one_result.write_text("0"), "infer_bs4 evaluate_bs4"),
+    for damage, redone in [(lambda: one_result.write_text("0"), "infer_bs4 evaluate_bs4"),
                            ((folder / "prep_dataset" / "ILSVRC2012_val_00000003.bin").unlink, "infer_bs4 evaluate_bs4"),
                            (lambda: [(folder / name).unlink() for name in ("result_bs4.json", "perf_bs4_summary.json")],
                             "evaluate_bs4 perf_bs4"),
