@@ -50,18 +50,16 @@ def test_the_graph_computes_what_torchvisions_resnet34_computes(resnet34_onnx, w
     assert np.abs(logits(resnet34_onnx, IMAGES) - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
-def test_the_proof_is_printed_for_batch_1_and_3(tiny, tmp_path):
-    process = succeeds(SCRIPT, tiny / "resnet34-tiny.pth", tmp_path / "m.onnx")
+def test_the_proof_is_printed_for_batch_1_and_3(demo):
     for batch in (1, 3):
-        line = [line for line in process.stdout.splitlines() if "batch %d:" % batch in line][0]
+        line = [line for line in demo[1].stdout.splitlines() if "batch %d:" % batch in line][0]
         assert "largest absolute difference" in line and "cosine similarity 1.0000" in line
 
 
 @pytest.mark.parametrize("wrap", [
     lambda weights: {"epoch": 3, "state_dict": {"module." + key: value for key, value in weights.items()}},
-    lambda weights: {"model": weights},
-    lambda weights: {key: value for key, value in weights.items() if not key.endswith("num_batches_tracked")},
-], ids=["state_dict of DataParallel", "model", "before num_batches_tracked"])
+    lambda weights: {"model": {key: value for key, value in weights.items() if not key.endswith("num_batches_tracked")}},
+], ids=["state_dict of DataParallel", "model of before num_batches_tracked"])
 def test_wrapped_checkpoints_give_the_same_logits(wrap, weights, resnet34_onnx, tmp_path):
     torch.save(wrap(weights), str(tmp_path / "w.pth"))
     succeeds(SCRIPT, tmp_path / "w.pth", tmp_path / "m.onnx")
