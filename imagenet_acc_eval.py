@@ -104,7 +104,7 @@ def read_scores(path):
     """The scores of one result as a 1-d array; of a .txt of %f values as int64 millionths, which rank alike."""
     try:
         if path.endswith(".bin"):
-            with open(path, "rb", buffering=0) as file:  # np.fromfile takes three times as long (benchmarks/README.md)
+            with open(path, "rb", buffering=0) as file:  # np.fromfile takes twice as long (benchmarks/README.md)
                 data = file.read()
             if not data or len(data) % 4:
                 raise BadFile("%s: is not a row of float32 values (%d bytes)" % (path, len(data)))
@@ -126,7 +126,7 @@ def read_scores(path):
 
 def parse_text(data, path):
     """One line of numbers. All in %f, as ais_bench writes them: without its dots the line is of whole millionths,
-    which numpy reads six times as fast as floats (benchmarks/README.md)."""
+    which is read three times as fast as floats (benchmarks/README.md)."""
     if b"\n" in data.strip():
         raise BadFile("%s: holds more than one line of scores" % path)
     characters = np.frombuffer(data, np.uint8)
