@@ -129,13 +129,13 @@ def lookup_table(model_type):
     return (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std
 
 
-def preprocess(path, model_type, table, planes=None):
-    """One image file as float32 (3, crop, crop), in planes where given; raises what Pillow raises for an unreadable file."""
+def preprocess(path, model_type, table, planes):
+    """Fill planes, float32 (3, crop, crop), from one image file; raises whatever Pillow raises for a file it cannot read."""
     resize, crop = MODELS[model_type][:2]
     with open(path, "rb") as file:
         image = Image.open(file)
         image.load()
-    if image.mode != "RGB":  # convert would copy an RGB image once more, which costs a tenth of the whole
+    if image.mode != "RGB":  # convert would copy an RGB image once more, which costs a fifth of the whole (benchmarks/README.md)
         image = image.convert("RGB")
     width, height = image.size
     if width <= height:
@@ -145,11 +145,8 @@ def preprocess(path, model_type, table, planes=None):
     left, top = int(round((width - crop) / 2.0)), int(round((height - crop) / 2.0))
     image = image.resize((width, height), Image.BILINEAR).crop((left, top, left + crop, top + crop))
     pixels = np.asarray(image)
-    if planes is None:
-        planes = np.empty((3, crop, crop), np.dtype("<f4"))
     for channel in range(3):
         np.take(table[channel], pixels[:, :, channel], out=planes[channel], mode="clip")
-    return planes
 
 
 def work(jobs, model_type, next_job, report, parent):

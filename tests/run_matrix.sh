@@ -9,7 +9,7 @@
 set -euo pipefail
 
 HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-VERSIONS='import importlib, sys
+VERSIONS='import importlib
 print(*[importlib.import_module(name).__version__ for name in "torch torchvision onnx onnxruntime numpy PIL".split()], sep=" | ")'
 
 # The path of a Python of this minor version: on PATH, else the newest of pyenv's.
