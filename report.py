@@ -490,4 +490,8 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted; run it again, the results it reads are as they were", file=sys.stderr)
+        sys.exit(130)

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,24 @@ def fails(code, name, *arguments, **options):
     sentences = [line for line in process.stderr.splitlines() if "error: " in line]
     assert sentences, process.stderr
     return sentences[-1]
+
+
+def interrupted(pipe, name, *arguments):
+    """What a script writes to stderr when Ctrl-C comes while it reads a file, here a pipe that never ends."""
+    os.mkfifo(str(pipe))
+    process = subprocess.Popen([sys.executable, str(REPOSITORY / name)] + [os.fspath(argument) for argument in arguments],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
+    writer = None
+    while writer is None and process.poll() is None:
+        try:
+            writer = os.open(str(pipe), os.O_WRONLY | os.O_NONBLOCK)  # refused until the script has opened it
+        except OSError:
+            time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate()[1]
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    os.close(writer)
+    return errors
 
 
 def contents(folder):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import fails, script, succeeds
+from conftest import fails, interrupted, script, succeeds
 from PIL import Image
 
 SCRIPT = "report.py"
@@ -217,6 +217,12 @@ def test_what_is_missing_or_broken_is_named(folder, tmp_path):
     assert "run.json" in fails(1, SCRIPT, folder)
     (tmp_path / "empty").mkdir()
     assert "holds no run.json" in fails(1, SCRIPT, tmp_path / "empty")
+
+
+def test_ctrl_c_leaves_the_earlier_report(folder):
+    (folder / "report.md").write_text("earlier")
+    assert "run it again" in interrupted(folder / "run.json", SCRIPT, folder)
+    assert (folder / "report.md").read_text() == "earlier"
 
 
 def test_wrong_usage_exits_with_2(folder):

@@ -3,7 +3,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from conftest import fails, succeeds
+from conftest import fails, interrupted, succeeds
 from scipy.io import savemat
 
 SCRIPT = "make_val_label.py"
@@ -88,3 +88,8 @@ def test_what_is_neither_devkit_nor_class_folders_is_named(kit, tmp_path):
     assert "meta.mat" in fails(1, SCRIPT, broken, tmp_path / "l")
     assert "No such file" in fails(1, SCRIPT, kit, tmp_path / "no" / "folder")
     fails(2, SCRIPT, kit)
+
+
+def test_ctrl_c_leaves_no_labels(tmp_path):
+    assert "nothing was written" in interrupted(tmp_path / "kit.tar.gz", SCRIPT, tmp_path / "kit.tar.gz", tmp_path / "l")
+    assert not (tmp_path / "l").exists()
