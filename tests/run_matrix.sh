@@ -4,8 +4,8 @@
 #   bash tests/run_matrix.sh              guide 3.7 3.8 3.9 3.10 3.11 3.12 3.13
 #   bash tests/run_matrix.sh guide 3.13   only these; guide is Python 3.7 with requirements-guide.txt
 #
-# Each suite has one CPU to itself, so several run at once and none slows another. Prints a table. Exit code 0: all that ran is
-# green; 1: something is red; 2: wrong usage; 3: none of these Pythons is here.
+# Each suite has one CPU to itself, so several run at once and none slows another. Prints a table, and the reason of each skipped
+# test. Exit code 0: all that ran is green; 1: something is red; 2: wrong usage; 3: none of these Pythons is here.
 set -euo pipefail
 
 HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -36,7 +36,7 @@ run_one() {
   else
     versions=$("$row.venv/bin/python" -c "$VERSIONS" 2>>"$row.log") || versions="cannot import | | | | |"
     # The venv's own programs come first on PATH, as where it is activated.
-    PATH=$row.venv/bin:$PATH "$row.venv/bin/python" -m pytest -q -rs -p no:cacheprovider --basetemp "$row.tmp" "$HERE/tests" \
+    PATH=$row.venv/bin:$PATH "$row.venv/bin/python" -m pytest -q -p no:cacheprovider --basetemp "$row.tmp" "$HERE/tests" \
       >>"$row.log" 2>&1 || true
     counts=""
     local word
@@ -77,6 +77,9 @@ main() {
   echo "| Python (packages of) | torch | torchvision | onnx | onnxruntime | numpy | Pillow | passed | failed | errors | skipped |"
   echo "|---|---|---|---|---|---|---|---|---|---|---|"
   echo "$lines"
+  for ((place = 0; place < ${#wanted[@]}; place++)); do
+    sed -n "s/^SKIPPED/skipped on ${wanted[place]}:/p" "$work/$place.log" 2>/dev/null || true
+  done
   [ -z "$red" ]
 }
 
