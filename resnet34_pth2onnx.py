@@ -21,6 +21,7 @@ import warnings
 
 INPUT_NAME, OUTPUT_NAME = "image", "class"  # the guide's atc command names the input in --input_shape="image:..."
 MIN_COSINE = 0.99999
+WEIGHTS_URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"  # torchvision's, as the guide downloads them
 SHOWN_KEYS = 5
 
 
@@ -208,6 +209,8 @@ def main():
         fail("%s: is a folder, not a file to write" % args.onnx)
     try:
         check_hash(args.pth)
+    except FileNotFoundError:
+        fail("%s: no such weight file; get it with: wget %s" % (args.pth, WEIGHTS_URL))
     except OSError as error:
         fail("%s: %s" % (args.pth, error.strerror))
     torch = import_torch()

@@ -189,5 +189,7 @@ def test_wrong_usage_exits_with_2(tiny, tmp_path):
     fails(2, SCRIPT, "only-one.pth")
     fails(2, SCRIPT, "a.pth", "b.onnx", "--opset", "x")
     assert "overwrite the checkpoint" in fails(2, SCRIPT, tiny / "resnet34-tiny.pth", tiny / "resnet34-tiny.pth")
-    assert "nowhere.pth" in fails(1, SCRIPT, tmp_path / "nowhere.pth", tmp_path / "m.onnx")
+    sentence = fails(1, SCRIPT, tmp_path / "nowhere.pth", tmp_path / "m.onnx")
+    assert "nowhere.pth: no such weight file" in sentence
+    assert "wget https://download.pytorch.org/models/resnet34-b627a593.pth" in sentence
     assert "does not exist" in fails(1, SCRIPT, tiny / "resnet34-tiny.pth", tmp_path / "no" / "m.onnx")
