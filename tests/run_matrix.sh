@@ -63,7 +63,7 @@ main() {
       taskset -cp "${cpus[cpu]}" "$BASHPID" >/dev/null
       for ((place = cpu; place < ${#wanted[@]}; place += ${#cpus[@]})); do
         run_one "$work/$place" "${wanted[place]}"
-        echo "done: ${wanted[place]}" >&2
+        [ ! -f "$work/$place.line" ] || echo "done: ${wanted[place]}" >&2
       done
     ) &
   done
