@@ -1,160 +1,336 @@
 #!/usr/bin/env python3
-"""Turn images into model inputs: one float32 .bin file an image (the guide's stage "prepare the data set").
+"""Turn images into model inputs: one .bin file an image (the guide's stage "prepare the data set").
 
     python3 imagenet_torch_preprocess.py resnet ./ImageNet/val ./prep_dataset
 
-SRC is a flat folder of images or a folder of class folders. Each image becomes DST/NAME.bin, NAME being the
-part of its file name before the first dot: 3 x 224 x 224 little-endian float32 values (602 112 bytes; 299 x 299
-for inception), the same bits as torchvision's Resize -> CenterCrop -> ToTensor -> Normalize gives. Finished
-files are kept on a second run. Exit code 0: every image was made; 1: at least one was not; 2: wrong usage.
+SRC is a flat folder of images or a folder of class folders. Each image becomes DST/NAME.bin, NAME being the part of its file
+name before the first dot (FOLDER__NAME where class folders hold equal names): 3 x 224 x 224 little-endian float32 values, the
+same bits as torchvision's Resize -> CenterCrop -> ToTensor -> Normalize gives, or with --dtype uint8 the 224 x 224 x 3 RGB pixels
+before ToTensor. DST/.recipe.json says how the files were made, DST/.manifest of which images; a second run keeps exactly what
+these two vouch for (path, size and modification time of image and file; somebody who fakes them is not found).
+Exit code 0: every image was made; 1: at least one was not; 2: wrong usage; 130, 143: stopped by Ctrl-C, SIGTERM.
 """
-import argparse
-import multiprocessing
 import os
 import signal
 import sys
-import warnings
-from multiprocessing import connection
 
-import numpy as np
-from PIL import Image
-from tqdm import tqdm
+
+def stopped(number, frame):
+    """Ctrl-C, or the SIGTERM of a scheduler: a sentence; what is finished is kept. Set before the slow imports below."""
+    signal.signal(number, signal.SIG_IGN)
+    try:
+        os.write(2, b"stopped; the finished files are kept, run the same line again to go on\n")
+    except OSError:
+        pass
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and `&` in scripts, ignore Ctrl-C on purpose
+            signal.signal(number, stopped)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies matrices; its threads cost a start and a fork
+
+import argparse  # noqa: E402
+import errno  # noqa: E402
+import fcntl  # noqa: E402
+import hashlib  # noqa: E402
+import io  # noqa: E402
+import json  # noqa: E402
+import multiprocessing  # noqa: E402
+import random  # noqa: E402
+import re  # noqa: E402
+import stat  # noqa: E402
+import time  # noqa: E402
+import warnings  # noqa: E402
+from collections import Counter, namedtuple  # noqa: E402
+from multiprocessing import connection  # noqa: E402
+
+import numpy as np  # noqa: E402
+import PIL  # noqa: E402
+from PIL import Image, ImageFile  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
 # ImageNet's channel mean and standard deviation (RGB, of values in 0..1), as torchvision's reference training has them.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 # The ModelZoo's table: short side after resizing, side of the centre crop, mean, standard deviation.
 MODELS = {
-    "resnet": (256, 224, IMAGENET_MEAN, IMAGENET_STD),
-    "inceptionv3": (342, 299, IMAGENET_MEAN, IMAGENET_STD),
-    "inceptionv4": (342, 299, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "resnet": dict(IMAGENET, resize=256, crop=224),
+    "inceptionv3": dict(IMAGENET, resize=342, crop=299),
+    "inceptionv4": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "resize": 342, "crop": 299},
 }
+LAYOUTS = {"float32": "CHW", "uint8": "HWC"}
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's IMG_EXTENSIONS
-MARKER = ".model_type"  # the file in DST that remembers MODEL_TYPE; hidden, so that DST holds as many files as images
+# What Pillow may take a file for, whatever its name: never EPS, which it hands to Ghostscript. JPEG opens MPO, too.
+FORMATS = ("JPEG", "PNG", "BMP", "PPM", "GIF", "TIFF", "WEBP")
+MOST_BYTES = 1 << 30  # of a file: more than the largest picture that Pillow's own limit of 179 million pixels lets in
+# 270 MB in Pillow: resized to 256, a strip 1024 times as long as wide.
+MOST_PIXELS, MOST_RESIZE = 1 << 26, 4096
+RECIPE, MANIFEST, LOCK = ".recipe.json", ".manifest", ".lock"
+TEMPORARY = re.compile(r"\.preprocess\.[0-9a-f]{16}\.tmp")  # not of the image's name, which may be as long as a name may be
 CHUNK = 8  # images a worker takes at a time: few enough that all finish together, many enough to keep traffic small
+
+Entry = namedtuple("Entry", "name source source_size source_mtime_ns bin_size bin_mtime_ns")  # a line of the manifest
 
 
 def fail(message):
-    sys.exit("error: " + " ".join(message.splitlines()))
-
-
-def find_images(folder):
-    """Images of a flat folder, or of class folders one level down: ({NAME: path} in order of NAME, others left aside).
-
-    Exits with a sentence when there are none, or when two images would give the same NAME.bin.
-    """
-    images, left_aside = {}, 0
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        for entry in list(entries):
-            if entry.is_dir() and not entry.name.startswith("."):
-                entries.remove(entry)
-                entries += sorted(os.scandir(entry.path), key=lambda entry: entry.name)
-    except OSError as error:
-        fail("%s: cannot be listed: %s" % (folder, error.strerror))
-    for entry in entries:
-        if entry.name.startswith(".") or not entry.name.lower().endswith(EXTENSIONS):
-            left_aside += 1
-            continue
-        # ais_bench names a result by the part before the first dot; cutting there keeps results apart as well.
-        name = entry.name.split(".")[0]
+        sys.stderr.write("error: %s\n" % " ".join(str(message).split()))
+    finally:
+        sys.exit(1)
+
+
+def find_images(source, destination=None):
+    """Images of a flat folder, or of class folders one level down: ({NAME: path} in order of NAME, file names left aside).
+
+    DST may be SRC or lie in it. Exits with a sentence when there are no images, or when two would become one NAME.bin.
+    """
+    own = os.path.realpath(destination) if destination else None
+    found, left_aside = [], []
+    folders = [(source, "")]
+    for folder, label in folders:  # grows by the class folders while SRC itself is read
+        inside_own = os.path.realpath(folder) == own
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if folder is source and not entry.name.startswith(".") and entry.is_dir():
+                if os.path.realpath(entry.path) != own:
+                    folders.append((entry.path, entry.name.replace(".", "_") + "__"))
+            elif not entry.name.startswith(".") and entry.name.lower().endswith(EXTENSIONS):
+                # ais_bench names a result by the part before the first dot; cutting there keeps results apart as well.
+                found.append((label, entry.name.split(".")[0], os.path.abspath(entry.path)))
+            elif not inside_own:
+                left_aside.append(entry.name)
+    often, images = Counter(name for _, name, _ in found), {}
+    for label, name, path in found:
+        name = label + name if often[name] > 1 else name
         if name in images:
-            fail("%s and %s would both become %s.bin; rename or remove one" % (images[name], entry.path, name))
-        images[name] = entry.path
+            fail("%s and %s would both become %s.bin; rename or remove one" % (images[name], path, name))
+        images[name] = path
     if not images:
-        fail("%s: no images found (looked for %s there and in its folders)" % (folder, " ".join(EXTENSIONS)))
+        fail("%s: no images found (looked for %s there and in its folders)" % (source, " ".join(EXTENSIONS)))
     return dict(sorted(images.items())), left_aside
 
 
-def plan(images, destination, model_type, overwrite):
-    """Prepare DST and return the [(source, target)] still to be made; refuses files it cannot vouch for."""
-    side = MODELS[model_type][1]
-    size = 3 * side * side * 4
-    marker = os.path.join(destination, MARKER)
-    os.makedirs(destination, exist_ok=True)
-    present = set(os.listdir(destination))
-    strangers = sorted(name for name in present if name.lower().endswith((".bin", ".npy"))
-                       and not (name.endswith(".bin") and name[:-4] in images))
-    if strangers:
-        fail("%s: holds %d files that are not from these images (first: %s), and inference would take them too; "
-             "use another folder or remove them" % (destination, len(strangers), strangers[0]))
-    made_by = None
-    if MARKER in present:
-        with open(marker, encoding="utf-8") as file:
-            made_by = file.read().strip()
-    if made_by not in (None, model_type) and not overwrite:
-        fail("%s: was made for %s, not %s; use another folder, or --overwrite to make it again"
-             % (destination, made_by, model_type))
-
-    jobs, finished = [], []
-    for name, source in images.items():
-        target = os.path.join(destination, name + ".bin")
-        if name + ".bin" in present and not overwrite:
-            there = os.stat(target)
-            newest = os.stat(source).st_mtime if os.path.exists(source) else 0
-            if there.st_size == size and there.st_mtime >= newest:
-                finished.append(target)
-                continue
-        jobs.append((source, target))
-    if finished and made_by is None:
-        fail("%s: %s is there but nothing says which MODEL_TYPE made it; use another folder, or --overwrite"
-             % (destination, os.path.basename(finished[0])))
-    for name in present:
-        # What is to be made again goes first: a killed run must not leave old files that pass for new ones.
-        # Temporary files are what a killed run left behind.
-        if (overwrite and name.endswith(".bin")) or name.endswith(".bin.tmp"):
-            os.unlink(os.path.join(destination, name))
-    if made_by != model_type:
-        write_whole(marker, (model_type + "\n").encode())
-    return jobs
+def check_labels(path, images):
+    """Refuse images that have no line "FILE CLASS" in the labels: before hours of work, not after."""
+    labelled = set()
+    for number, line in enumerate(read_file(path)[1].decode("utf-8-sig", "surrogateescape").split("\n"), 1):
+        fields = line.rsplit(None, 1)
+        if fields and (len(fields) != 2 or not re.match("[0-9]+$", fields[1]) or re.search(r"\.\w+\s+[0-9]+$", fields[0])):
+            fail("%s: line %d is not \"FILE CLASS\" but %r" % (path, number, line.strip()[:80]))
+        labelled.update(os.path.basename(field).split(".")[0] for field in fields[:1])
+    missing = [name for name in images if name not in labelled]
+    if missing:
+        fail("%s: labels none of %d of the %d images (first: %s); use the labels of these images, or remove those from SRC"
+             % (path, len(missing), len(images), images[missing[0]]))
 
 
-def write_whole(path, data):
-    temporary = "%s.%d.bin.tmp" % (path, os.getpid())
+def read_file(path):
+    """(what stat told when the file was opened, its bytes), of regular files only: a FIFO would hang, a device never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
+        told = os.fstat(descriptor)
+        if not stat.S_ISREG(told.st_mode) or told.st_size > MOST_BYTES:
+            raise OSError(errno.EINVAL, "is no regular file" if told.st_size <= MOST_BYTES else "is larger than 1 GB", path)
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+            return told, file.read()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(folder, name, data, temporary=None):
+    """Write a file that is there whole or not at all; returns its size and mtime in ns."""
+    path, temporary = os.path.join(folder, name), temporary or new_temporary(folder)
+    descriptor = None
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        data = memoryview(data)
+        while len(data):
+            data = data[os.write(descriptor, data):]
+        written = os.fstat(descriptor)
+        os.close(descriptor)  # a network file system tells of a full disk only here
+        descriptor = None
         os.replace(temporary, path)
-    except OSError:
-        if os.path.exists(temporary):
+        return written.st_size, written.st_mtime_ns
+    except BaseException as error:
+        try:
+            if descriptor is not None:
+                os.close(descriptor)
             os.unlink(temporary)
+        except OSError:
+            pass
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, path) from None
         raise
 
 
-def lookup_table(model_type):
-    """float32 (3, 256): the normalised value of each uint8 level of each channel.
+def new_temporary(folder):
+    return os.path.join(folder, ".preprocess.%s.tmp" % os.urandom(8).hex())
 
-    /255, minus mean, over std, each rounded to float32 in that order, as ToTensor and Normalize do it.
+
+def lock(folder):
+    """One run at a time in DST. Nobody closes the descriptor: the lock lasts as long as this process and its workers."""
+    path = os.path.join(folder, LOCK)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        fail("%s: is no regular file; remove it" % path)
+    end = time.monotonic() + 2  # the workers of a killed run need a moment to see that it is gone
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                fail("%s: another run is at work in this folder; wait for it, or use another folder" % folder)
+            time.sleep(0.05)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
+
+
+def read_recipe(folder):
+    """What .recipe.json says, or None where there is none."""
+    path = os.path.join(folder, RECIPE)
+    try:
+        record = json.loads(read_file(path)[1].decode())
+        if set(record["recipe"]) != {"resize", "crop", "mean", "std", "dtype", "layout"} or "model_type" not in record:
+            raise ValueError("keys are missing")
+        return record
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        fail("%s: is damaged; remove %s, or use another folder" % (path, folder))
+
+
+def read_manifest(folder):
+    """{NAME: Entry}, the last line of a NAME counting; lines torn by a kill or a full disk vouch for nothing."""
+    try:
+        lines = read_file(os.path.join(folder, MANIFEST))[1].decode("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return {}
+    try:
+        rows = json.loads("[%s]" % ",".join(lines))
+    except (ValueError, RecursionError):
+        rows = []
+        for line in lines:
+            try:
+                rows.append(json.loads(line))
+            except (ValueError, RecursionError):
+                continue
+    return {row[0]: Entry(*row) for row in rows if type(row) is list and list(map(type, row)) == [str, str, int, int, int, int]}
+
+
+def line_of(name, source, *numbers):
+    """A line of the manifest; a quarter of the time of json.dumps of the whole."""
+    return ("[%s, %s, %d, %d, %d, %d]\n" % ((json.dumps(name), json.dumps(source)) + numbers)).encode()
+
+
+def write_manifest(folder, entries):
+    data = b"".join(line_of(*entry) for _, entry in sorted(entries.items()))
+    path = os.path.join(folder, MANIFEST)
+    if not os.path.exists(path) or read_file(path)[1] != data:
+        write_whole(folder, MANIFEST, data)
+
+
+def bin_bytes(recipe):
+    return 3 * recipe["crop"] ** 2 * np.dtype(recipe["dtype"]).itemsize
+
+
+def plan(folder, images, wanted, record, overwrite):
+    """Prepare DST, which is locked: ({NAME: source} still to be made, why all are made again or "", how many files were removed).
+
+    What is refused is refused before anything is removed, and only what the manifest lists is removed.
     """
-    mean, std = (np.array(values, np.float32).reshape(3, 1) for values in MODELS[model_type][2:])
-    return (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std
+    before, manifest = read_recipe(folder), read_manifest(folder)
+    present = {entry.name: entry.stat(follow_symlinks=False) for entry in os.scandir(folder)}
+    strangers = sorted(name for name in present if name.lower().endswith((".bin", ".npy"))
+                       and not (name.endswith(".bin") and name[:-4] in manifest))
+    if strangers:
+        fail("%s: holds %d files that its %s does not list (first: %s), and inference would take them too; use another folder or "
+             "remove them" % (folder, len(strangers), MANIFEST, strangers[0]))
+    why = ""
+    if before is not None and before != record:
+        told, tells = (dict(one["recipe"], model_type=one["model_type"], shard=one.get("shard")) for one in (before, record))
+        other = ["%s %s, not %s" % (key, told[key], tells[key]) for key in sorted(tells) if told[key] != tells[key]]
+        if other and not overwrite:
+            fail("%s: was made for %s; use another folder, or --overwrite to make it again" % (folder, "; ".join(other)))
+        changed = [key for key in ("script_sha256", "pillow", "numpy") if before.get(key) != record[key]]
+        why = "another recipe" if other else "another %s" % " and ".join(changed)
+    surplus = [name for name in manifest if name not in wanted]
+    same_set = [name for name in surplus if images.get(name) == manifest[name].source and name + ".bin" in present]
+    if len(wanted) < len(images) and record["shard"] is None and same_set:
+        fail("%s: holds %d more images of this set than --limit wants (first: %s.bin); use another folder, or remove this one"
+             % (folder, len(same_set), same_set[0]))
+
+    kept, jobs, size = {}, {}, bin_bytes(record["recipe"])
+    for name, source in wanted.items():
+        entry, there = manifest.get(name), present.get(name + ".bin")
+        if before == record and not overwrite and entry and there and entry.source == source and stat.S_ISREG(there.st_mode) \
+                and entry[4:] == (size, there.st_mtime_ns) and there.st_size == size and entry[2:4] == identity(source):
+            kept[name] = entry
+        else:
+            jobs[name] = source
+    # First what is to come is written down, vouching for nothing: whenever this run is killed, the next one knows its files.
+    pending = {name: Entry(name, jobs.get(name) or manifest[name].source, 0, 0, 0, 0) for name in list(jobs) + surplus}
+    write_manifest(folder, dict(pending, **kept))
+    removed = 0
+    for name in present:  # old files go before new ones come, lest a killed run leave a mixture
+        surplus_file = name.endswith(".bin") and name[:-4] in pending
+        if surplus_file or TEMPORARY.match(name):
+            os.unlink(os.path.join(folder, name))
+            removed += surplus_file and name[:-4] not in wanted
+    if before != record:
+        write_whole(folder, RECIPE, (json.dumps(record, indent=1) + "\n").encode())
+    return jobs, why, removed
 
 
-def preprocess(path, model_type, table, planes):
-    """Fill planes, float32 (3, crop, crop), from one image file; raises whatever Pillow raises for a file it cannot read."""
-    resize, crop = MODELS[model_type][:2]
-    with open(path, "rb") as file:
-        image = Image.open(file)
-        image.load()
-    if image.mode != "RGB":  # convert would copy an RGB image once more, which costs a fifth of the whole (benchmarks/README.md)
-        image = image.convert("RGB")
+def identity(path):
+    """(size, mtime in ns), or None for what cannot be had: then opening it will tell the reason."""
+    try:
+        told = os.stat(path)
+        return told.st_size, told.st_mtime_ns
+    except OSError:
+        return None
+
+
+def cut(data, resize, crop):
+    """An RGB image of crop x crop pixels from an image file's bytes; raises whatever Pillow raises for a file it cannot read."""
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
     width, height = image.size
     if width <= height:
-        width, height = resize, int(resize * height / width)
+        size = resize, int(resize * height / width)
     else:
-        width, height = int(resize * width / height), resize
-    left, top = int(round((width - crop) / 2.0)), int(round((height - crop) / 2.0))
-    image = image.resize((width, height), Image.BILINEAR).crop((left, top, left + crop, top + crop))
-    pixels = np.asarray(image)
-    for channel in range(3):
-        np.take(table[channel], pixels[:, :, channel], out=planes[channel], mode="clip")
+        size = int(resize * width / height), resize
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ValueError("would be %d x %d pixels after resizing, which is more than %d" % (size + (MOST_PIXELS,)))
+    image.load()
+    if image.mode != "RGB":  # convert would copy an RGB image once more, which costs a fifth of the whole (benchmarks/README.md)
+        image = image.convert("RGB")
+    left, top = int(round((size[0] - crop) / 2.0)), int(round((size[1] - crop) / 2.0))
+    return image.resize(size, Image.BILINEAR).crop((left, top, left + crop, top + crop))
 
 
-def work(jobs, model_type, next_job, report, parent):
+def normalise(image, mean, std, planes):
+    """Fill planes, float32 (3, crop, crop): /255, minus mean, over std, each rounded, as ToTensor and Normalize do it.
+
+    A table of the 256 levels would give the same bits, but numpy widens its indices to 64 bit first: 1.3 to 2.5 times as slow.
+    """
+    for plane, band, mean_of_band, std_of_band in zip(planes, image.split(), mean, std):
+        plane[...] = np.frombuffer(band.tobytes(), np.uint8).reshape(plane.shape)
+        plane /= np.float32(255)
+        plane -= mean_of_band
+        plane /= std_of_band
+
+
+def work(jobs, folder, recipe, manifest, next_job, report, parent):
     """A worker process: take jobs until none is left, send (how many were handled, [(source, reason)], fatal) of each chunk."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     warnings.simplefilter("ignore")  # Pillow's about broken EXIF, which nothing here reads
-    table, side = lookup_table(model_type), MODELS[model_type][1]
-    planes = np.empty((3, side, side), np.dtype("<f4"))  # one for all images: fresh memory for each costs 0.3 ms of page faults
+    crop, temporary = recipe["crop"], new_temporary(folder)
+    mean, std = (np.array(recipe[key], np.float32) for key in ("mean", "std"))
+    planes = np.empty((3, crop, crop), np.dtype("<f4"))  # one for all images: fresh memory for each costs 0.3 ms of page faults
     while True:
         with next_job.get_lock():
             first = next_job.value
@@ -162,32 +338,75 @@ def work(jobs, model_type, next_job, report, parent):
         chunk, unreadable = jobs[first:first + CHUNK], []
         if not chunk:
             return
-        for source, target in chunk:
+        for name, source in chunk:
             if os.getppid() != parent:  # the parent was killed: nobody is left to report to
                 return
             try:
-                preprocess(source, model_type, table, planes)
+                told, data = read_file(source)
+                image = cut(data, recipe["resize"], crop)
+                if recipe["dtype"] == "uint8":
+                    data = image.tobytes()
+                else:
+                    normalise(image, mean, std, planes)
+                    data = planes.reshape(-1).view(np.uint8)
             except Exception as error:  # Pillow's decoders raise a dozen kinds on broken files
-                unreadable.append((source, str(error) or type(error).__name__))
+                reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                unreadable.append((source, reason or type(error).__name__))
                 continue
             try:
-                write_whole(target, planes)
+                size, mtime_ns = write_whole(folder, name + ".bin", data, temporary)
+                line = line_of(name, source, told.st_size, told.st_mtime_ns, size, mtime_ns)
+                append(manifest, os.path.join(folder, MANIFEST), line)
             except OSError as error:
-                report.send((0, [], "%s: cannot be written: %s" % (target, error.strerror)))
+                report.send((0, [], "%s: cannot be written: %s" % (error.filename, error.strerror)))
                 return
         report.send((len(chunk), unreadable, None))
 
 
-def run(jobs, model_type, workers):
+def append(descriptor, path, line):
+    """One write: lines of several workers do not mix."""
+    try:
+        if os.write(descriptor, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+def start(jobs, folder, recipe, workers):
+    """The worker processes: {the end of a pipe that each reports to: the process}."""
+    path, processes = os.path.join(folder, MANIFEST), {}
+    manifest = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+    Image.preinit()  # the plugins: once, not in each worker
+    ImageFile.MAXBLOCK = 1 << 22  # bytes a decoder is given at once; with 65 536 decoding takes 3 % longer
+    fork = multiprocessing.get_context("fork")  # workers inherit the lock and the manifest
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])  # until a worker has handlers of its own
+    try:
+        next_job = fork.Value("q", 0)
+        for _ in range(min(workers, -(-len(jobs) // CHUNK))):
+            receiver, sender = fork.Pipe(duplex=False)
+            arguments = list(jobs.items()), folder, recipe, manifest, next_job, sender, os.getpid()
+            processes[receiver] = fork.Process(target=work, args=arguments, daemon=True)
+            processes[receiver].start()
+            sender.close()  # the worker's is now the only one: its end is the pipe's end
+    except OSError as error:
+        end(processes)
+        raise OSError(error.errno, error.strerror, "worker process %d" % len(processes)) from None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.close(manifest)
+    return processes
+
+
+def end(processes):
+    for process in processes.values():
+        if process.pid:
+            process.terminate()
+            process.join()
+
+
+def run(jobs, folder, recipe, workers):
     """Make all jobs in worker processes; returns the sources that could not be read, each reported on stderr."""
-    processes, unreadable = {}, []
-    next_job = multiprocessing.Value("q", 0)
-    for _ in range(min(workers, len(jobs))):
-        receiver, sender = multiprocessing.Pipe(duplex=False)
-        process = multiprocessing.Process(target=work, args=(jobs, model_type, next_job, sender, os.getpid()), daemon=True)
-        process.start()
-        sender.close()  # the worker's is now the only one: its end is the pipe's end
-        processes[receiver] = process
+    unreadable, processes = [], start(jobs, folder, recipe, workers)
     try:
         with tqdm(total=len(jobs), unit="image", desc="preprocess", disable=None) as bar:
             while processes:
@@ -205,54 +424,139 @@ def run(jobs, model_type, workers):
                         fail(fatal)
                     for source, reason in failures:
                         tqdm.write("error: %s: cannot be read as an image: %s"
-                                   % (" ".join(source.splitlines()), " ".join(reason.splitlines())), file=sys.stderr)
+                                   % (" ".join(source.split()), " ".join(reason.split())), file=sys.stderr)
                         unreadable.append(source)
                     bar.update(done)
     finally:
-        for process in processes.values():
-            process.terminate()
-            process.join()
+        end(processes)
+        for name in os.listdir(folder):  # of workers that were stopped while they wrote
+            if TEMPORARY.match(name):
+                os.unlink(os.path.join(folder, name))
     return unreadable
 
 
 def parse_args():
     def positive(text):
-        if not text.isdigit() or int(text) < 1:
+        if not re.match("[0-9]{1,9}$", text) or int(text) < 1:
             raise argparse.ArgumentTypeError("%r is not a positive whole number" % text)
         return int(text)
 
+    def shard(text):
+        found = re.match("([0-9]{1,9})/([0-9]{1,9})$", text)
+        if not found or not 1 <= int(found.group(1)) <= int(found.group(2)):
+            raise argparse.ArgumentTypeError("%r is not K/N with K from 1 to N" % text)
+        return [int(found.group(1)), int(found.group(2))]
+
+    def three(least, most):
+        def values(text):
+            try:
+                numbers = [float(part) for part in text.split(",")]
+            except ValueError:
+                numbers = []
+            if len(numbers) != 3 or not all(least <= one <= most for one in numbers):
+                raise argparse.ArgumentTypeError("%r is not R,G,B, each from %g to %g (of values in 0..1)" % (text, least, most))
+            return numbers
+        return values
+
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser = argparse.ArgumentParser(description="Turn images into model inputs, one float32 .bin file an image.")
+    parser = argparse.ArgumentParser(description="Turn images into model inputs, one .bin file an image.")
     parser.add_argument("model_type", metavar="MODEL_TYPE", choices=sorted(MODELS), help=" | ".join(sorted(MODELS)))
     parser.add_argument("source", metavar="SRC", help="folder of images, or of class folders with images")
     parser.add_argument("destination", metavar="DST", help="folder for the .bin files, made where missing")
     parser.add_argument("-j", "--workers", metavar="N", type=positive, default=cpus,
                         help="worker processes (default: the CPUs this process may use, here %(default)s)")
     parser.add_argument("--limit", metavar="N", type=positive, help="only the first N images in order of their names")
+    parser.add_argument("--sample", metavar="N", type=positive,
+                        help="only N images, drawn among these, always the same ones")
     parser.add_argument("--overwrite", action="store_true", help="make finished files again")
-    return parser.parse_args()
+    parser.add_argument("--dtype", choices=sorted(LAYOUTS), default="float32",
+                        help="float32: normalised, the guide's (default); uint8: pixels, a quarter of the bytes")
+    parser.add_argument("--resize", metavar="N", type=positive, help="short side after resizing (default: MODEL_TYPE's)")
+    parser.add_argument("--crop", metavar="N", type=positive, help="side of the centre crop (default: MODEL_TYPE's)")
+    parser.add_argument("--mean", metavar="R,G,B", type=three(0, 1), help="channel means (default: MODEL_TYPE's)")
+    parser.add_argument("--std", metavar="R,G,B", type=three(0.001, 1), help="channel deviations (default: MODEL_TYPE's)")
+    parser.add_argument("--labels", metavar="FILE", help="val_label.txt: images without a label in it are refused before work")
+    parser.add_argument("--shard", metavar="K/N", type=shard, help="only the K-th of N blocks of the names, into DST/shardK_of_N")
+    args = parser.parse_args()
+    recipe = {key: getattr(args, key) or MODELS[args.model_type][key] for key in ("resize", "crop", "mean", "std")}
+    args.recipe = dict(recipe, dtype=args.dtype, layout=LAYOUTS[args.dtype])
+    if not recipe["crop"] <= recipe["resize"] <= MOST_RESIZE:
+        parser.error("--crop %(crop)d must be at most --resize %(resize)d, and that at most " % recipe + str(MOST_RESIZE))
+    return args
 
 
 def main():
     args = parse_args()
-    images, left_aside = find_images(args.source)
-    if args.limit:
-        images = dict(list(images.items())[:args.limit])
-    try:
-        jobs = plan(images, args.destination, args.model_type, args.overwrite)
-    except OSError as error:
-        fail("%s: %s" % (error.filename or args.destination, error.strerror))
-    try:
-        unreadable = run(jobs, args.model_type, args.workers)
-    except KeyboardInterrupt:
-        print("interrupted; the finished files are kept, run the same line again to go on", file=sys.stderr)
-        sys.exit(130)
-    print("%s: %d of %d images ready for %s (%d made now, %d kept), %d other files left aside" % (
-        args.destination, len(images) - len(unreadable), len(images), args.model_type,
-        len(jobs) - len(unreadable), len(images) - len(jobs), left_aside))
+    images, left_aside = find_images(args.source, args.destination)
+    wanted, folder = list(images)[:args.limit], args.destination
+    if args.sample and args.sample < len(wanted):
+        wanted = sorted(random.Random(0).sample(wanted, args.sample))
+    if args.shard:
+        shard, shards = args.shard
+        folder = os.path.join(folder, "shard%d_of_%d" % (shard, shards))
+        if shards > len(wanted):
+            fail("%s: %d images are too few for %d shards" % (args.source, len(wanted), shards))
+        wanted = wanted[(shard - 1) * len(wanted) // shards:shard * len(wanted) // shards]
+    wanted = {name: images[name] for name in wanted}
+    if args.labels:
+        check_labels(args.labels, wanted)
+    record = {"model_type": args.model_type, "recipe": args.recipe, "pillow": PIL.__version__, "numpy": np.__version__,
+              "script_sha256": hashlib.sha256(read_file(os.path.abspath(__file__))[1]).hexdigest(), "shard": args.shard}
+
+    os.makedirs(folder, exist_ok=True)
+    lock(folder)
+    jobs, why, removed = plan(folder, images, wanted, record, args.overwrite)
+    if why:
+        print("%s: made by %s; all is made again" % (folder, why))
+    unreadable = run(jobs, folder, args.recipe, args.workers) if jobs else []
+    manifest = read_manifest(folder)
+    write_manifest(folder, {name: manifest[name] for name in wanted if name in manifest and manifest[name].bin_size})
+    print("%s: %d of %d images ready for %s (%d made now, %d kept), %d other files left aside%s" % (
+        folder, len(wanted) - len(unreadable), len(wanted), args.model_type, len(jobs) - len(unreadable), len(wanted) - len(jobs),
+        len(left_aside), describe(left_aside)))
+    if removed:
+        print("%s: %d files of images that are no longer wanted removed" % (folder, removed))
     if unreadable:
-        fail("%d of %d images could not be read and have no .bin file (each is named above)" % (len(unreadable), len(images)))
+        fail("%d of %d images could not be read and have no .bin file (each is named above)" % (len(unreadable), len(wanted)))
+
+
+def describe(names):
+    """Files left aside: the first five, and how many of each extension."""
+    if not names:
+        return ""
+    kinds = Counter(os.path.splitext(name.lstrip("."))[1].lower() or "without extension" for name in names)
+    return ": %s%s (%s)" % (", ".join(" ".join(name.split()) for name in names[:5]), ", ..." if len(names) > 5 else "",
+                            ", ".join("%d %s" % (count, kind) for kind, count in kinds.most_common()))
+
+
+def guarded():
+    """Run main so that whatever goes wrong with files, memory or the output ends in a sentence."""
+    try:
+        try:
+            main()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.filename is None:  # only the standard output has none
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python's own flush at the end fails once more
+            fail("standard output: %s" % error.strerror)
+        fail("%s: %s" % (error.filename, error.strerror))
+    except MemoryError:
+        fail("not enough memory; run the same line again with fewer --workers")
+
+
+def open_standard_files():
+    """Where one of stdin, stdout and stderr is closed, the next file opened would get its number, and messages."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
 
 
 if __name__ == "__main__":
-    main()
+    open_standard_files()
+    guarded()

@@ -4,203 +4,634 @@
     python3 onnx_infer.py --model resnet34.onnx --input prep_dataset --output ./ --output_dirname result --outfmt TXT
     python3 onnx_infer.py --model=resnet34.onnx --loop=20 --batchsize=8
 
-With --input: every .bin/.npy of the folder, in natural order of the names, grouped into batches; the first output of
-NAME.bin goes to OUTPUT/DIRNAME/NAME_0.txt (.bin, .npy). Without: pure inference on zeros. The summary, with times in
-milliseconds, is OUTPUT/DIRNAME_summary.json. Results appear together when all are computed, or not at all.
-Exit code 0: done; 1: nothing was written; 2: wrong usage.
+With --input: every .bin/.npy of the folder, one image each, in natural order of the names; the first output for NAME.bin goes
+to OUTPUT/DIRNAME/NAME_0.txt (.bin, .npy). Without: pure inference on zeros, --loop runs or --seconds long. The record, with
+times in milliseconds, is OUTPUT/DIRNAME_summary.json. Results appear together when all are computed; a run that was killed
+leaves OUTPUT/.DIRNAME.partial, and the same line goes on there.
+Exit codes: 0 done; 1 failed, nothing was published; 2 wrong usage; 130, 143 stopped by Ctrl-C, SIGTERM.
 """
-import argparse
-import collections
-import concurrent.futures
-import fcntl
-import itertools
-import json
 import os
-import platform
-import re
-import shutil
+import signal
 import sys
-import time
 
-import numpy as np
-from tqdm import tqdm
+
+def stopped(number, frame):
+    """Ctrl-C, or the SIGTERM of a scheduler: a sentence; what is finished is kept."""
+    signal.signal(number, signal.SIG_IGN)
+    try:
+        os.write(2, b"stopped; what is finished is kept, the same line goes on\n")
+    except OSError:
+        pass
+    sys.exit(128 + number)
+
+
+for number in (signal.SIGINT, signal.SIGTERM):
+    if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and `&` in scripts ignore Ctrl-C on purpose
+        signal.signal(number, stopped)
+for number in range(3):  # a closed stdin, stdout or stderr: or the next file opened would become it
+    try:
+        os.fstat(number)
+    except OSError:
+        os.open(os.devnull, os.O_RDWR)
+sys.stdout, sys.stderr = sys.stdout or open(1, "w", closefd=False), sys.stderr or open(2, "w", closefd=False)
+sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
+
+import argparse  # noqa: E402 (Ctrl-C must find its handler while numpy is imported)
+import collections  # noqa: E402
+import concurrent.futures  # noqa: E402
+import fcntl  # noqa: E402
+import hashlib  # noqa: E402
+import io  # noqa: E402
+import itertools  # noqa: E402
+import json  # noqa: E402
+import math  # noqa: E402
+import platform  # noqa: E402
+import re  # noqa: E402
+import stat  # noqa: E402
+import time  # noqa: E402
+
+import numpy as np  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
 DTYPES = {"tensor(float)": "<f4", "tensor(float16)": "<f2", "tensor(double)": "<f8", "tensor(uint8)": "u1", "tensor(int8)": "i1"}
-RESULT_NAME = re.compile(r".+_\d+\.(txt|bin|npy)$")
+RECIPE = {"resize": int, "crop": int, "mean": list, "std": list, "dtype": str, "layout": str}
 AHEAD = 2  # batches read ahead of the computation, and batches of results waiting to be written: bounds the memory
+T_975_9 = 2.262157  # Student's t for a 95 % interval from ten batch means
+MODEL_LIMIT = 2 ** 31  # protobuf's
+THREADS_LIMIT = 1024  # ONNX Runtime starts what it is told to, and 99999 spinning threads take the machine down
+OWN = (".lock", ".progress", ".next", ".summary.json", ".link", ".old")  # what a run leaves in its folder beside the results
+RESULT_NAME = re.compile(r".+_\d+\.(txt|bin|npy)$", re.S)
+# `%f ` in three words of four bytes, for values below 1000: sign and whole part (padded with NULs), three decimals, three more.
+WHOLE = np.frombuffer("".join(sign + ("%d" % n).rjust(3, "\0") for sign in "\0-" for n in range(1000)).encode(), "<u4")
+MILLI = np.frombuffer("".join(".%03d" % n for n in range(1000)).encode(), "<u4")
+MICRO = np.frombuffer("".join("%03d " % n for n in range(1000)).encode(), "<u4")
+
+Model = collections.namedtuple("Model", "path session input dtype shape engine device facts")
+File = collections.namedtuple("File", "path size mtime_ns offset")  # offset: where the values begin in it
 
 
-def fail(message):
-    sys.exit("error: " + " ".join(str(message).splitlines()))
+def fail(message, code=1):
+    sys.stderr.write("error: %s\n" % " ".join(str(message).split()))
+    sys.exit(code)
 
 
-def open_model(path, batchsize, threads):
-    """The session, its input (name, dtype, shape with the batch size filled in); exits for models it cannot feed."""
-    import onnxruntime  # here, so that --help and a wrong option answer at once
-    if not os.path.isfile(path):
-        fail("%s: no such model file" % path)
-    if path.endswith(".om"):
-        fail("%s: an .om runs on an NPU alone, with python3 -m ais_bench; here give the .onnx it was made from" % path)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+def read_file(path, limit):
+    """The bytes of a regular file; a FIFO would hang."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            fail("%s: is no regular file" % path)
+        if state.st_size > limit:
+            fail("%s: holds %d bytes, more than any such file can" % (path, state.st_size))
+        return file.read()
+
+
+def write_file(path, data):
+    """A new file, wholly written or an OSError that names it."""
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        try:
+            append(descriptor, data)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+def append(descriptor, data):
+    while data:
+        data = data[os.write(descriptor, data):]
+
+
+def parse_json(text, path):
+    def refuse(constant):
+        raise ValueError("%s is no number" % constant)
+    try:
+        return json.loads(text.decode() if isinstance(text, bytes) else text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        fail("%s: is not the JSON that was written there: %s" % (path, error))
+
+
+def checked_recipe(recipe, path):
+    """A recipe with all its keys, each of its type; None stays None."""
+    if recipe is None:
+        return None
+    sound = isinstance(recipe, dict) and set(recipe) == set(RECIPE) \
+        and all(type(recipe[key]) is kind for key, kind in RECIPE.items()) and min(recipe["resize"], recipe["crop"]) > 0 \
+        and all(len(recipe[key]) == 3 and all(type(x) in (int, float) for x in recipe[key]) for key in ("mean", "std"))
+    if not sound:
+        fail("%s: its recipe is none: %s" % (path, json.dumps(recipe)[:200]))
+    return recipe
+
+
+def agree(recipe, path, dtype, shape):
+    """Exit unless the images that a recipe makes are what the model takes."""
+    sides = [3, recipe["crop"], recipe["crop"]] if recipe["layout"] == "CHW" else [recipe["crop"], recipe["crop"], 3]
+    if recipe["dtype"] != dtype.name or sides != list(shape[1:]):
+        fail("%s: its recipe makes %s images of %s (%s), the model takes %s of %s; prepare the images for this model" % (
+            path, recipe["dtype"], "x".join(map(str, sides)), recipe["layout"], dtype.name, "x".join(map(str, shape[1:]))))
+
+
+def find_provider(text, available):
+    """(ONNX Runtime's name, options) of --provider NAME[,KEY=VALUE...]."""
+    name, *options = text.split(",")
+    available = [full for full in available if full != "AzureExecutionProvider"]  # says it runs the model, which the CPU does
+    if options and name.lower().startswith("cpu"):
+        fail("--provider %s: the CPU's provider has no options; its threads are --threads" % text, 2)
+    for full in available:
+        if name.lower() in (full.lower(), full.lower().replace("executionprovider", "")):
+            return full, dict(option.split("=", 1) for option in options)
+    fail("--provider %s: this onnxruntime has %s; install the onnxruntime package that brings it" % (
+        name, " ".join(full.replace("ExecutionProvider", "") for full in available)))
+
+
+def open_model(args):
+    """The model as ONNX Runtime runs it; exits for models that cannot be fed, or whose scores cannot be judged."""
+    path = args.model
+    if path.endswith(".om"):
+        fail("%s: an .om runs on an NPU alone, with npu_infer.py; here give the .onnx it was made from" % path)
+    if os.path.isdir(path) or not os.path.lexists(path):
+        fail("%s: no such model file" % path)
+    data = read_file(path, MODEL_LIMIT)
+    import onnxruntime  # here, so that --help and a wrong option answer at once
+    onnxruntime.set_default_logger_severity(4)  # errors come as exceptions; a second telling on stderr is noise
+    provider, provider_options = find_provider(args.provider, onnxruntime.get_available_providers())
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = args.threads
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=[(provider, provider_options)], enable_fallback=0)
+        session.disable_fallback()
     except Exception as error:  # onnxruntime's exceptions share no base class but this
-        fail("%s: ONNX Runtime %s cannot load it: %s" % (path, onnxruntime.__version__, error))
-    inputs = session.get_inputs()
+        fail("%s: ONNX Runtime %s cannot load it with %s: %s" % (path, onnxruntime.__version__, provider, str(error)[:500]))
+    if session.get_providers()[0] != provider:  # it falls back without a word
+        fail("%s: ONNX Runtime fell back from %s to %s; its libraries or its device are missing" % (
+            path, provider, session.get_providers()[0]))
+    inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1:
         fail("%s: has %d inputs; models with one input can be run" % (path, len(inputs)))
-    name, shape = inputs[0].name, list(inputs[0].shape)
     if inputs[0].type not in DTYPES:
-        fail("%s: its input %s is a %s; known are %s" % (path, name, inputs[0].type, " ".join(DTYPES)))
-    if not shape or not all(isinstance(side, int) for side in shape[1:]):
-        fail("%s: its input %s has shape %s; only the batch may be open" % (path, name, shape))
-    if not isinstance(shape[0], int):
-        shape[0] = batchsize or 1
-    elif batchsize not in (None, shape[0]):
-        fail("%s: is made for batch size %d, --batchsize says %d" % (path, shape[0], batchsize))
-    return session, name, np.dtype(DTYPES[inputs[0].type]), tuple(shape)
+        fail("%s: its input %s is a %s; known are %s" % (path, inputs[0].name, inputs[0].type, " ".join(DTYPES)))
+    shape = list(inputs[0].shape)
+    if len(shape) < 2 or not all(isinstance(side, int) and side > 0 for side in shape[1:]) or shape[0] == 0:
+        fail("%s: its input %s has shape %s; only the batch may be open" % (path, inputs[0].name, shape))
+    if outputs[0].type not in ("tensor(float)", "tensor(float16)", "tensor(double)") or len(outputs[0].shape) != 2 \
+            or (isinstance(outputs[0].shape[1], str) and outputs[0].shape[1] == shape[0]):
+        fail("%s: its first output %s is a %s of shape %s; scores are floats of shape (batch, classes)" % (
+            path, outputs[0].name, outputs[0].type, outputs[0].shape))
+    if not isinstance(shape[0], int) or shape[0] < 0:
+        shape[0] = args.batchsize or 1
+    elif args.batchsize not in (None, shape[0]):
+        fail("%s: is made for batch size %d, --batchsize says %d" % (path, shape[0], args.batchsize))
+    dtype = np.dtype(DTYPES[inputs[0].type])
+    needed = (AHEAD + 1 if args.input else 1) * dtype.itemsize
+    for side in shape:
+        needed *= side
+    if needed > memory_available():
+        fail("%s: batch size %d of shape %s needs %.1f GB for its inputs alone, more than there is; take a smaller --batchsize"
+             % (path, shape[0], shape[1:], needed / 1e9))
+    metadata = session.get_modelmeta().custom_metadata_map
+    recipe, calibration = (parse_json(metadata.get(key, "null"), "%s: metadata %s" % (path, key))
+                           for key in ("recipe", "calibration"))
+    if checked_recipe(recipe, path):
+        agree(recipe, path, dtype, shape)
+    sha256 = hashlib.sha256(data).hexdigest()
+    facts = {"precision": metadata.get("precision"), "model": {
+        "path": path, "bytes": len(data), "sha256": sha256, "onnx_sha256": sha256, "weights": metadata.get("weights"),
+        "weights_sha256": metadata.get("weights_sha256"), "recipe": recipe, "calibration": calibration},
+        "packages": {"python": platform.python_version(), "numpy": np.__version__, "onnxruntime": onnxruntime.__version__}}
+    device = "%s, %d threads" % (cpu_name(), args.threads)
+    if provider != "CPUExecutionProvider":
+        told = dict(session.get_provider_options().get(provider, {}), **provider_options)
+        which = told.get("device_type") or told.get("device_id") or "default device"
+        device = cpu_name() if which == "CPU" else " ".join([provider.replace("ExecutionProvider", ""), which])
+    return Model(path, session, inputs[0].name, dtype, tuple(shape), "onnxruntime %s %s" % (onnxruntime.__version__, provider),
+                 device, facts)
 
 
-def natural(name):
+def memory_available():
+    try:
+        return int(re.search(rb"MemAvailable: *(\d+)", open("/proc/meminfo", "rb").read()).group(1)) * 1024
+    except (OSError, AttributeError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_name():
+    """The CPU's name as the kernel gives it; aarch64 kernels give none, then the architecture."""
+    found = re.search(r"^(?:model name|Hardware)\s*: *(.+)$", cpu_info(), re.M)
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def cpu_info():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def natural(path):
     """Sort key: runs of digits count as numbers, letters without case, as ais_bench sorts."""
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if place % 2 else part.lower() for place, part in enumerate(parts)]
+    parts = re.split(r"([0-9]+)", os.path.basename(path))
+    return [int(part) if index % 2 else part.lower() for index, part in enumerate(parts)]
 
 
-def find_inputs(text):
-    """Files of --input: the .bin/.npy files of one folder, or one file, or several separated by commas."""
+def find_inputs(text, limit, dtype, shape):
+    """(files of --input, what the record says of them); exits with the first file that is not one image for the model."""
+    paths = [text] if os.path.exists(text) else text.split(",")
     if os.path.isdir(text):
         names = sorted(name for name in os.listdir(text) if name.lower().endswith((".bin", ".npy")))
-        if not names:
+        paths = [os.path.join(text, name) for name in sorted(names, key=natural)]
+        if not paths:
             fail("%s: no .bin or .npy files in it" % text)
-        return [os.path.join(text, name) for name in sorted(names, key=natural)]
-    files = [text] if os.path.exists(text) else text.split(",")
-    for path in files:
-        if not os.path.isfile(path):
-            fail("%s: no such input file or folder" % path)
-    return files
-
-
-def check_inputs(files, dtype, shape):
-    """Number of files a batch; exits with the name of the first file that cannot be fed, or whose result would collide."""
-    sample = int(np.prod(shape[1:])) * dtype.itemsize
-    results, first = {}, None
-    for path in files:
-        try:
-            if path.lower().endswith(".npy"):
-                array = np.load(path, mmap_mode="r", allow_pickle=False)
-                if array.dtype != dtype:
-                    fail("%s: holds %s values, the model takes %s" % (path, array.dtype, dtype))
-                size = array.nbytes
-            else:
-                size = os.stat(path).st_size
-        except (OSError, ValueError, EOFError) as error:
-            fail("%s: cannot be read: %s" % (path, error))
-        if size == 0 or size % sample or (sample * shape[0]) % size:
-            fail("%s: holds %d bytes; one sample of the model's input %s is %d and a batch %d: made for another model, or "
-                 "truncated" % (path, size, "x".join(map(str, shape[1:])), sample, sample * shape[0]))
-        first = first or (size, path)
-        if size != first[0]:
-            fail("%s: holds %d bytes but %s holds %d; all inputs must be of one size" % (path, size, first[1], first[0]))
+    facts = {"path": text, "images": 0, "recipe": None, "manifest_sha256": None, "shard": None, "limit": limit}
+    files, results = [], {}
+    for folder in sorted({os.path.dirname(path) for path in paths}):
+        if any(os.path.lexists(os.path.join(folder, name)) for name in (".recipe.json", ".manifest")):
+            recipe, shard, manifest, sha256 = read_manifest(folder or ".")
+            agree(recipe, folder, dtype, shape)
+            if facts["recipe"] not in (None, recipe):
+                fail("%s: was prepared otherwise than the rest of the inputs" % folder)
+            facts["recipe"] = recipe
+            if os.path.isdir(text):
+                facts.update(shard=shard, manifest_sha256=sha256)
+            listed = [path for path in paths if os.path.dirname(path) == folder]
+            check_manifest(folder or ".", manifest, listed, os.path.isdir(text))
+    for path in paths[:limit]:
+        files.append(check_input(path, dtype, shape))
         name = os.path.basename(path).split(".")[0]
         if name in results:
             fail("%s and %s would both give the result %s_0; rename one" % (results[name], path, name))
         results[name] = path
-    return sample * shape[0] // first[0]
+    return files, dict(facts, images=len(files))
 
 
-def read_batch(group, files_a_batch, dtype, shape):
-    """One batch as an array of the model's shape; a last short group is padded with its first file, as ais_bench pads."""
-    batch = np.empty(shape, dtype)
-    flat = batch.reshape(files_a_batch, -1)
-    for row, path in zip(flat, group):
-        if path.lower().endswith(".npy"):
-            row[:] = np.load(path, allow_pickle=False).reshape(-1)
-        else:
-            with open(path, "rb") as file:
-                if file.readinto(row.view(np.uint8)) != row.nbytes:
-                    raise OSError("%s: became shorter while this ran" % path)
-    flat[len(group):] = flat[0]
+def read_manifest(folder):
+    """(recipe, shard, {file name: (size, mtime_ns)}, SHA-256) as imagenet_torch_preprocess.py recorded them."""
+    for name in (".recipe.json", ".manifest"):
+        if not os.path.isfile(os.path.join(folder, name)):
+            fail("%s: its %s is missing; run imagenet_torch_preprocess.py again" % (folder, name))
+    path = os.path.join(folder, ".recipe.json")
+    document = parse_json(read_file(path, 2 ** 20), path)
+    recipe = checked_recipe(document.get("recipe") if isinstance(document, dict) else None, path)
+    if recipe is None:
+        fail("%s: holds no recipe; run imagenet_torch_preprocess.py again" % path)
+    path = os.path.join(folder, ".manifest")
+    data = read_file(path, 2 ** 31)
+    try:
+        rows = json.loads("[%s]" % ",".join(data.decode().splitlines()))
+        manifest = {name + ".bin": (size, mtime) for name, _, _, _, size, mtime in rows}
+    except (ValueError, TypeError, RecursionError) as error:
+        fail("%s: is not as it was written: %s; run imagenet_torch_preprocess.py again" % (path, error))
+    return recipe, document.get("shard"), manifest, hashlib.sha256(data).hexdigest()
+
+
+def check_manifest(folder, manifest, paths, whole):
+    """Exit unless the files are those, and as they were, when the preprocessing ended."""
+    remedy = "is not as imagenet_torch_preprocess.py left it; run that again (copies keep times with cp -p, scp -p, rsync -a)"
+    for path in paths:
+        state = os.stat(path)
+        if manifest.get(os.path.basename(path)) != (state.st_size, state.st_mtime_ns):
+            fail("%s: %s" % (path, remedy))
+    if whole and len(manifest) != len(paths):
+        missing = sorted(set(manifest) - {os.path.basename(path) for path in paths})
+        fail("%s: %d files are missing, first %s; it %s" % (folder, len(missing), missing[0], remedy))
+
+
+def check_input(path, dtype, shape):
+    """The file, when it is exactly one image of the model's dtype and shape."""
+    values = dtype.itemsize * int(np.prod(shape[1:]))
+    sides, offset = "x".join(map(str, shape[1:])), 0
+    try:
+        state = os.stat(path)
+    except FileNotFoundError:
+        fail("%s: no such input file or folder" % path)
+    if not stat.S_ISREG(state.st_mode):
+        fail("%s: is no regular file" % path)
+    if path.lower().endswith(".npy"):
+        with open(path, "rb") as file:
+            head = io.BytesIO(file.read(16384))
+        try:
+            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            found, fortran, kind = read_header[np.lib.format.read_magic(head)](head)
+        except Exception as error:  # numpy evaluates the header as Python; whatever that raises, it is none
+            fail("%s: is no .npy of an array: %s" % (path, error))
+        if kind != dtype or found not in (shape[1:], (1,) + shape[1:]) or fortran:
+            fail("%s: holds %s values%s of shape %s, the model takes %s of %s" % (
+                path, kind, " in Fortran order" if fortran else "", found, dtype.name, sides))
+        offset = head.tell()
+    if state.st_size != offset + values:
+        fail("%s: holds %d bytes; one image of the model's input, %s %s, has %d: made for another model, or truncated" % (
+            path, state.st_size - offset, dtype.name, sides, values))
+    return File(path, state.st_size, state.st_mtime_ns, offset)
+
+
+def read_batch(group, batch):
+    """Fill an array of the model's shape; a last short group is padded with its first file, as ais_bench pads."""
+    rows = batch.reshape(len(batch), -1).view(np.uint8)
+    for row, file in zip(rows, group):
+        descriptor = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            state = os.fstat(descriptor)
+            if (state.st_size, state.st_mtime_ns) != (file.size, file.mtime_ns) \
+                    or os.preadv(descriptor, [row], file.offset) != row.nbytes:
+                raise ValueError("%s: was changed while this ran" % file.path)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, file.path) from error
+        finally:
+            os.close(descriptor)
+    rows[len(group):] = rows[0]
     return batch
 
 
-def write_results(folder, group, outputs, files_a_batch, outfmt):
-    """NAME_0.txt (.bin, .npy) for each file of the group, NAME_1 for a second output; returns the paths per file."""
-    written = []
-    for row, path in enumerate(group):
-        name = os.path.basename(path).split(".")[0]
-        written.append([])
-        for number, output in enumerate(outputs):
-            samples = len(output) // files_a_batch
-            values = output[row * samples:(row + 1) * samples]
-            target = os.path.join(folder, "%s_%d.%s" % (name, number, outfmt.lower()))
-            if outfmt == "TXT":
-                line = "%f " * values.shape[-1] + "\n"
-                with open(target, "w", encoding="ascii") as file:
-                    file.writelines(line % tuple(values_row) for values_row in values.reshape(-1, values.shape[-1]).tolist())
-            elif outfmt == "NPY":
-                np.save(target, values)
-            else:
-                values.tofile(target)
-            written[-1].append(target)
-    return written
-
-
-def compute(session, feed, loop, times):
-    """Outputs for one batch, floating ones as little-endian float32; the milliseconds of each of the loop runs go to times."""
+def compute(model, batch, loop, times):
+    """Outputs for one batch, floats as little-endian float32; the milliseconds of each of the loop's runs go to times."""
+    feed = {model.input: batch}
     for _ in range(loop):
         start = time.perf_counter()
-        outputs = session.run(None, feed)
+        try:
+            outputs = model.session.run(None, feed)
+        except Exception as error:  # as above
+            fail("%s: ONNX Runtime cannot run it on a batch of %d: %s" % (model.path, len(batch), str(error)[:500]))
         times.append((time.perf_counter() - start) * 1000)
-    return [output.astype("<f4") if output.dtype.kind == "f" else output for output in outputs]
+    for place, (told, output) in enumerate(zip(model.session.get_outputs(), outputs)):
+        sound = isinstance(output, np.ndarray) and output.dtype.kind in "fiub" and output.shape[:1] == (len(batch),)
+        if not sound or (place == 0 and (output.ndim != 2 or output.shape[1] < 2)):
+            fail("%s: its output %s is a %s of shape %s for a batch of %d; scores are of shape (batch, classes), 2 at least"
+                 % (model.path, told.name, told.type, list(np.shape(output)), len(batch)))
+    return [output.astype("<f4", copy=False) if output.dtype.kind == "f" else output for output in outputs]
 
 
-def infer(session, name, dtype, shape, groups, files_a_batch, args, folder):
-    """All groups through the session, reading ahead and writing behind it; returns (times, {sample: in- and outfiles})."""
-    times, files_info, waiting = [], {}, iter(groups)
-    first = read_batch(groups[0], files_a_batch, dtype, shape)
-    for _ in range(args.warmup_count):
-        session.run(None, {name: first})
+def as_text(values):
+    """`%f ` for each value, a newline after each row, as ais_bench writes them, in a third of the time.
+
+    A float32 times 10^6 is exact in a double, so that rounding it to a whole number gives the digits of %f.
+    """
+    values = values.reshape(-1, values.shape[-1] if values.ndim else 1)
+    if values.dtype != "<f4" or not np.all(np.abs(values) < 1000):
+        return "".join("%f " * len(row) % tuple(row) + "\n" for row in values.tolist()).encode()
+    micros = np.rint(np.abs(values.astype(np.float64)) * 1e6).astype(np.uint32)
+    whole = micros // 1000000
+    micros -= whole * 1000000
+    millis = micros // 1000
+    words = np.empty(values.shape + (3,), "<u4")
+    words[..., 0] = WHOLE[whole + np.uint32(1000) * np.signbit(values)]
+    words[..., 1] = MILLI[millis]
+    words[..., 2] = MICRO[micros - millis * 1000]
+    return b"".join(row.tobytes().translate(None, b"\0") + b"\n" for row in words)
+
+
+def encoded(values, outfmt):
+    if outfmt == "TXT":
+        return as_text(values)
+    if outfmt == "BIN":
+        return values.tobytes()
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def write_batch(partial, index, group, outputs, outfmt, line):
+    """NAME_0.txt (.bin, .npy) for each file of the group, NAME_1 for a second output; then their line in the journal."""
+    line["files"] = {}
+    for row, file in enumerate(group):
+        for place, output in enumerate(outputs):
+            values = output[row:row + 1]
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise ValueError("%s: the model's output %d for it is not finite (NaN or infinite)" % (file.path, place))
+            name, data = result_name(file.path, place, outfmt), encoded(values, outfmt)
+            write_file(os.path.join(partial.folder, name), data)
+            line["files"][name] = len(data)
+    line["batch"] = index
+    partial.journal(line)
+
+
+def result_name(path, place, outfmt):
+    return "%s_%d.%s" % (os.path.basename(path).split(".")[0], place, outfmt.lower())
+
+
+class Partial:
+    """OUTPUT/.DIRNAME.partial, held by this process alone; lines: what an earlier run with the same identity has finished."""
+
+    def __init__(self, final, identity):
+        self.final = final
+        self.folder = os.path.join(os.path.dirname(final), ".%s.partial" % os.path.basename(final))
+        os.makedirs(os.path.dirname(final) or ".", exist_ok=True)
+        self.lock()
+        path = os.path.join(self.folder, ".progress")
+        old = os.path.join(self.folder, ".old")
+        if os.path.isdir(old) and not os.path.lexists(final):  # killed between the two renames of publish
+            os.rename(old, final)
+        head, self.lines = read_journal(path, self.folder) if os.path.lexists(path) else (None, [])
+        if head is not None and head != identity:
+            if identity["input"]:
+                print("%s: an unfinished run with other %s stands there; starting afresh" % (
+                    self.folder, ", ".join(sorted(key for key in identity if identity[key] != head.get(key)))))
+            self.lines = []
+        self.begun = bool(self.lines)
+        kept = set(itertools.chain.from_iterable(line["files"] for line in self.lines))
+        for name in os.listdir(self.folder):
+            if name == ".old":
+                remove_results(os.path.join(self.folder, name))
+            elif name not in kept and name not in (".lock", ".progress"):
+                if name not in OWN and (head is None or not RESULT_NAME.match(name)):
+                    fail("%s: holds %s, which no run left there; move it away" % (self.folder, name))
+                os.unlink(os.path.join(self.folder, name))
+        following = os.path.join(self.folder, ".next")
+        write_file(following, "".join(json.dumps(line) + "\n" for line in [identity] + self.lines).encode())
+        os.replace(following, path)
+        self.progress = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+
+    def lock(self):
+        path = os.path.join(self.folder, ".lock")
+        while True:
+            try:
+                os.mkdir(self.folder)
+            except FileExistsError:
+                if os.path.islink(self.folder) or not os.path.isdir(self.folder):
+                    fail("%s: is no folder of this script's; move it away" % self.folder)
+            try:
+                self.held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+                fcntl.flock(self.held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(self.held), os.stat(path)):  # else its holder published and removed it meanwhile
+                    return
+            except FileNotFoundError:
+                continue
+            except BlockingIOError:
+                fail("%s: another onnx_infer.py is writing there; wait for it or choose another --output_dirname" % self.final)
+
+    def journal(self, line):
+        self.begun = True
+        try:
+            append(self.progress, (json.dumps(line) + "\n").encode())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, os.path.join(self.folder, ".progress")) from error
+
+    def discard(self):
+        """Nothing in it is worth going on from."""
+        for name in os.listdir(self.folder):
+            if name == ".old":
+                remove_results(os.path.join(self.folder, name))
+            elif name in OWN or RESULT_NAME.match(name):
+                os.unlink(os.path.join(self.folder, name))
+        os.rmdir(self.folder)
+
+    def publish(self, summary):
+        """The whole results in their place, then the summary beside them: where that is, the results are whole and its own."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # they come when this is done
+        inner, link = os.path.join(self.folder, ".summary.json"), os.path.join(self.folder, ".link")
+        data = json.dumps(summary, allow_nan=False).encode()
+        write_file(inner, data)
+        try:
+            os.link(inner, link)
+        except OSError:  # file systems without hard links
+            write_file(link, data)
+        check_output(self.final)
+        if os.path.lexists(self.final + "_summary.json"):
+            os.unlink(self.final + "_summary.json")
+        if os.path.lexists(self.final):
+            os.rename(self.final, os.path.join(self.folder, ".old"))
+        os.rename(self.folder, self.final)
+        if os.path.isdir(os.path.join(self.final, ".old")):
+            remove_results(os.path.join(self.final, ".old"))
+        os.replace(os.path.join(self.final, ".link"), self.final + "_summary.json")
+        for name in (".progress", ".lock"):
+            os.unlink(os.path.join(self.final, name))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+
+
+def read_journal(path, folder):
+    """(identity, lines of the batches finished without a gap, their files being there in full)."""
+    lines = []
+    for text in read_file(path, 2 ** 31).split(b"\n")[:-1]:  # what a kill tore has no newline
+        try:
+            line = json.loads(text.decode())
+            if lines and (line["batch"] != len(lines) - 1 or any(
+                    os.lstat(os.path.join(folder, name)).st_size != size for name, size in line["files"].items())):
+                break
+        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+            break
+        lines.append(line)
+    return (lines[0], lines[1:]) if lines and isinstance(lines[0], dict) else (None, [])
+
+
+def remove_results(folder):
+    """Delete a result folder that check_output has seen."""
+    for name in os.listdir(folder):
+        if name == ".old":
+            remove_results(os.path.join(folder, name))
+        else:
+            os.unlink(os.path.join(folder, name))
+    os.rmdir(folder)
+
+
+def check_output(final):
+    """Exit unless a result folder and a summary that are already there are, by their own record, ours to replace."""
+    advice = "; move it away or choose another --output_dirname"
+    record, names, summary = os.path.join(final, ".summary.json"), set(OWN), None
+    if os.path.islink(final) or os.path.lexists(final) and not os.path.isdir(final):
+        fail("%s: is a link or a file, not a folder%s" % (final, advice))
+    if os.path.isdir(final):
+        if os.path.lexists(record):
+            summary = read_file(record, 2 ** 31)
+            try:
+                names.update(os.path.basename(path) for info in json.loads(summary.decode())["filesinfo"].values()
+                             for path in info["outfiles"])
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                fail("%s: is not as it was written: %s%s" % (record, error, advice))
+        others = sorted(name for name in os.listdir(final) if name not in names or summary is None)
+        if others:
+            fail("%s: holds files that its record (.summary.json) does not list, first %s, and would be replaced%s"
+                 % (final, others[0], advice))
+    beside = final + "_summary.json"
+    if os.path.lexists(beside) and (os.path.islink(beside) or summary is None or read_file(beside, 2 ** 31) != summary):
+        fail("%s: is not the record of results in %s%s" % (beside, final, advice))
+
+
+def infer(model, files, args, partial):
+    """All files through the session, reading ahead and writing behind it; returns (times, facts of the outputs, wall)."""
+    size = model.shape[0]
+    groups = [files[first:first + size] for first in range(0, len(files), size)]
+    buffers = [np.empty(model.shape, model.dtype) for _ in range(min(AHEAD + 1, len(groups)))]
+    lines = partial.lines if partial else []
+    times = list(itertools.chain.from_iterable(line["times"] for line in lines))
+    facts = lines[0]["facts"] if lines else None
+    wall = dict(lines[-1]["wall"]) if lines else dict.fromkeys(("seconds", "reading", "computing", "writing"), 0.0)
+    done = len(lines)
+    if done:
+        print("going on after batch %d of %d, where an earlier run was stopped" % (done, len(groups)))
+    if done < len(groups):
+        read_batch(groups[done], buffers[0])
+        compute(model, buffers[0], args.warmup_count, [])
+    before = time.perf_counter() - wall["seconds"]
     with concurrent.futures.ThreadPoolExecutor(1) as reader, concurrent.futures.ThreadPoolExecutor(1) as writer, \
-            tqdm(total=sum(map(len, groups)), unit="file", desc="infer", disable=None) as bar:
-        reads, writes, index = collections.deque(), collections.deque(), 0
-        for group in itertools.islice(waiting, AHEAD):
-            reads.append((group, reader.submit(read_batch, group, files_a_batch, dtype, shape)))
-        while reads or writes:
-            if reads:
-                group, batch = reads.popleft()
-                batch = batch.result()
-                for following in itertools.islice(waiting, 1):
-                    reads.append((following, reader.submit(read_batch, following, files_a_batch, dtype, shape)))
-                outputs = compute(session, {name: batch}, args.loop, times)
-                if folder:
-                    writes.append((group, writer.submit(write_results, folder, group, outputs, files_a_batch, args.outfmt)))
-                bar.update(len(group))
-            while len(writes) > AHEAD or (writes and not reads):
-                group, written = writes.popleft()
-                for place, (path, targets) in enumerate(zip(group, written.result())):
-                    files_info[str(index + place)] = {"infiles": [path], "outfiles": targets}
-                index += files_a_batch
-    return times, files_info
+            tqdm(total=len(files), initial=min(done * size, len(files)), unit="file", desc="infer", disable=None) as bar:
+        def wait(future, what):
+            start = time.perf_counter()
+            value = future.result()
+            wall[what] += time.perf_counter() - start
+            return value
+
+        def read(index):
+            return reader.submit(read_batch, groups[index], buffers[index % len(buffers)])
+
+        reads = collections.deque(read(index) for index in range(done, min(done + AHEAD, len(groups))))
+        writes = collections.deque()
+        for index in range(done, len(groups)):
+            batch, mine = wait(reads.popleft(), "reading"), []
+            if index + AHEAD < len(groups):
+                reads.append(read(index + AHEAD))
+            outputs = compute(model, batch, args.loop, mine)
+            times += mine
+            wall["computing"] += sum(mine) / 1000
+            line = {"times": mine}
+            if facts is None:
+                line["facts"] = facts = output_facts(model, outputs, len(groups[index]), args.outfmt)
+            if partial:
+                line["wall"] = dict(wall, seconds=time.perf_counter() - before)
+                writes.append(writer.submit(write_batch, partial, index, groups[index], outputs, args.outfmt, line))
+            while len(writes) > AHEAD:
+                wait(writes.popleft(), "writing")
+            bar.update(len(groups[index]))
+        while writes:
+            wait(writes.popleft(), "writing")
+    wall["seconds"] = time.perf_counter() - before
+    return times, facts, dict(wall, images_per_second=len(files) / wall["seconds"], resumed=done > 0)
 
 
-def pure_inference(session, name, dtype, shape, args, folder):
-    """--loop runs on zeros, or on random bytes as ais_bench's --pure_data_type random feeds; returns as infer does."""
-    batch = np.zeros(shape, dtype)
+def output_facts(model, outputs, rows, outfmt):
+    """What the outputs of one image are; exits where %f would flatten them."""
+    scores = outputs[0][:rows]
+    probabilities = bool(((scores >= 0) & (scores <= 1)).all() and (np.abs(scores.sum(axis=1) - 1) < 1e-3).all())
+    if probabilities and outfmt == "TXT":
+        fail("%s: its scores are probabilities, which TXT's %%f flattens into ties; use --outfmt BIN" % model.path)
+    return {"probabilities": probabilities, "outputs": [
+        {"name": told.name, "dtype": output.dtype.name, "shape": list(output.shape[1:])}
+        for told, output in zip(model.session.get_outputs(), outputs)]}
+
+
+def pure_inference(model, args, partial):
+    """--loop or --seconds of runs on zeros, or on random values as ais_bench's --pure_data_type random feeds."""
+    batch = np.zeros(model.shape, model.dtype)
     if args.pure_data_type == "random":
         # Random bytes are often NaN as floats, which are slow on some CPUs; random values in their place.
-        batch = np.random.RandomState(0).randint(0, 256, shape).astype(dtype)
-    for _ in range(args.warmup_count):
-        session.run(None, {name: batch})
-    times = []
-    with tqdm(total=args.loop, unit="run", desc="pure inference", disable=None) as bar:
-        for _ in range(args.loop):
-            outputs = compute(session, {name: batch}, 1, times)
+        batch = np.random.RandomState(0).randint(0, 256, model.shape).astype(model.dtype)
+    warm, times, runs = [], [], args.loop
+    outputs = compute(model, batch, max(3, args.warmup_count) if args.seconds else args.warmup_count, warm) if \
+        args.seconds or args.warmup_count else None
+    if args.seconds:
+        runs = max(10, math.ceil(1000 * args.seconds / float(np.median(warm))))
+    with tqdm(total=runs, unit="run", desc="pure inference", disable=None) as bar:
+        for _ in range(runs):
+            outputs = compute(model, batch, 1, times)
             bar.update(1)
-    written = write_results(folder, ["pure_infer_data"], outputs, 1, args.outfmt) if folder else [[]]
-    return times, {"0": {"infiles": ["pure_infer_data"], "outfiles": written[0]}}
+    facts = output_facts(model, outputs, len(batch), args.outfmt if partial else "BIN")
+    if partial:
+        for place, output in enumerate(outputs):
+            name = result_name("pure_infer_data", place, args.outfmt)
+            write_file(os.path.join(partial.folder, name), encoded(output, args.outfmt))
+    return times, facts
 
 
 def statistics(milliseconds):
@@ -212,71 +643,72 @@ def statistics(milliseconds):
             "count": len(milliseconds)}
 
 
-def cpu_name():
-    """The CPU's name as the kernel gives it; aarch64 kernels give none, then the architecture."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.lower().startswith(("model name", "hardware")):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def performance(times, batch_size):
+    """What of the times can be defended: no percentile of too few runs; the interval of images/s from ten batch means."""
+    mean, interval = float(np.mean(times)), None
+    if len(times) >= 20:
+        means = np.array(times[len(times) % 10:]).reshape(10, -1).mean(axis=1)
+        half = T_975_9 * float(means.std(ddof=1)) / math.sqrt(10)
+        if half < mean:  # around the mean of all runs, which the ten parts may lack a few of
+            interval = [1000 * batch_size / (mean + half), 1000 * batch_size / (mean - half)]
+    return {"runs": len(times), "batch_size": batch_size, "mean_ms": mean, "median_ms": float(np.median(times)),
+            "p90_ms": float(np.percentile(times, 90)) if len(times) >= 10 else None,
+            "p99_ms": float(np.percentile(times, 99)) if len(times) >= 100 else None, "min_ms": min(times), "max_ms": max(times),
+            "images_per_second": 1000 * batch_size / mean, "interval95": interval}
 
 
-def summarise(times, files_info, batch, threads):
-    import onnxruntime
-    compute_time = statistics(times)
+def summarise(model, args, times, facts, wall, inputs, files_info):
+    """ais_bench's keys, then what this run was."""
+    flags = re.search(r"^flags\s*:(.*)$", cpu_info(), re.M)
     # The CPU computes where the data lies: there are no copies to a device and back, so their lists stay empty.
-    return {"filesinfo": files_info, "NPU_compute_time": compute_time, "H2D_latency": statistics([]),
-            "D2H_latency": statistics([]), "throughput": 1000 * batch / compute_time["mean"],
-            "npu_compute_time_list": times, "args": sys.argv, "pid": os.getpid(),
-            "engine": "onnxruntime %s CPUExecutionProvider" % onnxruntime.__version__,
-            "cpu": cpu_name(), "threads": threads, "batchsize": batch}
+    summary = {"filesinfo": files_info, "NPU_compute_time": statistics(times), "H2D_latency": statistics([]),
+               "D2H_latency": statistics([]), "throughput": 1000 * model.shape[0] / float(np.mean(times)),
+               "npu_compute_time_list": times, "args": sys.argv, "pid": os.getpid(),
+               "schema": 1, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "engine": model.engine,
+               "device": model.device, "devices": [], "batch_size": model.shape[0], "outfmt": args.outfmt, "input": inputs,
+               "script_sha256": args.script_sha256, "machine": machine(),
+               "vnni": bool({"avx512_vnni", "avx_vnni"} & set(flags.group(1).split())) if flags else None,
+               "performance": performance(times, model.shape[0]), "h2d_ms": None, "d2h_ms": None, "wall": wall, "npu": None,
+               "parts": None}
+    return dict(summary, **dict(model.facts, **facts))
 
 
-def lock_partial(output, dirname):
-    """An empty folder beside the final one, held by this process: a killed run's is taken over, a living one's is not."""
-    partial = os.path.join(output, os.path.dirname(dirname), ".%s.partial" % os.path.basename(dirname))
-    os.makedirs(partial, exist_ok=True)
-    lock = os.open(partial, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        fail("%s: another onnx_infer.py is writing there; wait for it or choose another --output_dirname"
-             % os.path.join(output, dirname))
-    for name in os.listdir(partial):
-        os.unlink(os.path.join(partial, name))
-    return partial
+def machine():
+    return "%s, %s, %d CPUs" % (cpu_name(), platform.machine(), os.cpu_count() or 1)
 
 
-def publish(partial, final, summary):
-    """Put the whole results in their place, then the summary: where the summary is, the results are whole and its own."""
-    summary_path = final + "_summary.json"
-    if os.path.exists(summary_path):
-        os.unlink(summary_path)
-    old = partial + ".old"
-    shutil.rmtree(old, ignore_errors=True)
-    if os.path.isdir(final):
-        os.rename(final, old)
-    os.rename(partial, final)
-    shutil.rmtree(old, ignore_errors=True)
-    temporary = "%s.%d.tmp" % (summary_path, os.getpid())
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(summary, file)
-    os.replace(temporary, summary_path)
+def identity_of(model, args, files, inputs):
+    """All that decides a result; a run that was killed goes on only where all of it is the same. Pure inference never does."""
+    listed = hashlib.sha256(json.dumps([[os.path.abspath(file.path)] + list(file[1:]) for file in files]).encode()).hexdigest()
+    return dict(model.facts["packages"], model=model.facts["model"]["sha256"], input=files and inputs and listed,
+                manifest=inputs and inputs["manifest_sha256"], batchsize=model.shape[0], outfmt=args.outfmt, loop=args.loop,
+                warmup_count=args.warmup_count, provider=args.provider, threads=args.threads, machine=machine(),
+                script=args.script_sha256)
 
 
 def parse_args():
     def positive(text):
-        if not text.isdigit() or int(text) < 1:
-            raise argparse.ArgumentTypeError("%r is not a positive whole number" % text)
+        if not text.isdigit() or len(text) > 9 or int(text) < 1:
+            raise argparse.ArgumentTypeError("%r is not a positive whole number below 10^9" % text)
         return int(text)
 
     def count(text):
-        if not text.isdigit():
-            raise argparse.ArgumentTypeError("%r is not a whole number" % text)
-        return int(text)
+        return 0 if text == "0" else positive(text)
+
+    def threads(text):
+        if positive(text) > THREADS_LIMIT:
+            raise argparse.ArgumentTypeError("%s threads are more than %d, the most that are sensible" % (text, THREADS_LIMIT))
+        return positive(text)
+
+    def seconds(text):
+        if not re.match(r"\d+(\.\d+)?$", text) or not 0 < float(text) <= 86400:
+            raise argparse.ArgumentTypeError("%r is not a number of seconds from 0 to 86400" % text)
+        return float(text)
+
+    def provider(text):
+        if not re.match(r"\w+(,[^=,]+=[^,]*)*$", text):
+            raise argparse.ArgumentTypeError("%r is not NAME[,KEY=VALUE...]" % text)
+        return text
 
     def boolean(text):
         if text.lower() not in ("1", "true", "yes", "y", "t", "0", "false", "no", "n", "f"):
@@ -291,82 +723,97 @@ def parse_args():
     add("-o", "--output", metavar="DIR", help="folder for the results; none: times only")
     add("--output_dirname", "--output-dirname", metavar="NAME", help="folder in DIR (default: date and time)")
     add("--outfmt", choices=["TXT", "BIN", "NPY"], default="BIN", help="format of the results (default: %(default)s)")
-    add("-l", "--loop", metavar="N", type=positive, default=1, help="runs of each batch (default: %(default)s)")
+    add("-l", "--loop", metavar="N", type=positive, help="runs of each batch (default: 1)")
+    add("--seconds", metavar="S", type=seconds, help="pure inference for about so long, in place of --loop")
     add("--batchsize", metavar="N", type=positive, help="batch size of a model whose batch is open (default: 1)")
     add("--warmup_count", "--warmup-count", metavar="N", type=count, default=1,
         help="runs before the timed ones (default: %(default)s)")
     add("--pure_data_type", "--pure-data-type", choices=["zero", "random"], default="zero", help="what pure inference feeds")
     add("--display_all_summary", "--display-all-summary", metavar="1", type=boolean, nargs="?", const=True, default=False,
         help="print the copies' times too (zero on a CPU)")
-    add("--threads", metavar="N", type=positive, default=cpus,
+    add("--threads", metavar="N", type=threads, default=cpus,
         help="threads of ONNX Runtime (default: the CPUs this process may use, here %(default)s)")
+    add("--provider", metavar="NAME[,KEY=VALUE...]", type=provider, default="CPU",
+        help="what ONNX Runtime computes with, such as CUDA, OpenVINO, CANN (default: %(default)s)")
     add("--limit", metavar="N", type=positive, help="only the first N files")
     args = parser.parse_args()
+    if args.seconds and (args.loop or args.input):
+        parser.error("--seconds is for pure inference, without --loop and --input")
     if args.output is None and args.output_dirname is not None:
         parser.error("--output_dirname goes with --output")
-    dirname = os.path.normpath(args.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S"))
-    if args.output_dirname is not None and (not args.output_dirname or dirname.split(os.sep)[-1] in (".", "..", "")):
+    name = args.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S")
+    if args.output_dirname == "" or os.path.isabs(name) or ".." in name.split(os.sep) or os.path.normpath(name) == ".":
         parser.error("--output_dirname %r names no folder inside --output" % args.output_dirname)
-    args.output_dirname = dirname
+    args.output_dirname, args.loop = os.path.normpath(name), args.loop or 1
+    with open(os.path.abspath(__file__), "rb") as file:
+        args.script_sha256 = hashlib.sha256(file.read()).hexdigest()
     return args
-
-
-def check_output(args):
-    """The folder of the results; refuses to replace a folder that holds anything else than results."""
-    final = os.path.join(args.output, args.output_dirname)
-    if os.path.isdir(final):
-        others = [name for name in sorted(os.listdir(final)) if not RESULT_NAME.match(name)]
-        if others:
-            fail("%s: holds files that are no results (first: %s) and would be replaced; choose another --output_dirname"
-                 % (final, others[0]))
-        if args.input and os.path.realpath(args.input) == os.path.realpath(final):
-            fail("%s: is the folder of the inputs; choose another --output_dirname" % final)
-    elif os.path.lexists(final):
-        fail("%s: is a file; choose another --output_dirname" % final)
-    return final
-
-
-def run(args):
-    session, name, dtype, shape = open_model(args.model, args.batchsize, args.threads)
-    final = check_output(args) if args.output else None
-    if args.input:
-        files = find_inputs(args.input)[:args.limit]
-        files_a_batch = check_inputs(files, dtype, shape)
-        groups = [files[first:first + files_a_batch] for first in range(0, len(files), files_a_batch)]
-    partial = lock_partial(args.output, args.output_dirname) if args.output else None
-    try:
-        if args.input:
-            times, files_info = infer(session, name, dtype, shape, groups, files_a_batch, args, partial)
-        else:
-            times, files_info = pure_inference(session, name, dtype, shape, args, partial)
-        for info in files_info.values():
-            info["outfiles"] = [os.path.join(final, os.path.basename(path)) for path in info["outfiles"]]
-        summary = summarise(times, files_info, shape[0], args.threads)
-        if args.output:
-            publish(partial, final, summary)
-    finally:
-        if partial:
-            shutil.rmtree(partial, ignore_errors=True)
-    print("engine: %s on %s, %d threads" % (summary["engine"], summary["cpu"], summary["threads"]))
-    shown = ["NPU_compute_time"] + (["H2D_latency", "D2H_latency"] if args.display_all_summary else [])
-    for key in shown:
-        label = "compute time" if key == "NPU_compute_time" else key
-        print("%s (ms): " % label + ", ".join("%s %.3f" % pair for pair in summary[key].items() if pair[0] != "count"))
-    print("throughput: %.2f images/s (batch size %d, %d runs)" % (summary["throughput"], shape[0], len(times)))
-    if args.output:
-        print("results: %s" % final)
 
 
 def main():
     args = parse_args()
+    final = os.path.join(args.output, args.output_dirname) if args.output else None
+    if final:
+        check_output(final)
+    model = open_model(args)
+    files, inputs, partial, files_info = [], None, None, {}
+    if args.input:
+        files, inputs = find_inputs(args.input, args.limit, model.dtype, model.shape)
+        wanted, found = model.facts["model"]["recipe"], inputs["recipe"]
+        if wanted and found and wanted != found:
+            fail("%s: was prepared otherwise than %s takes its images (%s); prepare the images for this model" % (
+                args.input, model.path, ", ".join("%s %s, not %s" % (key, found[key], wanted[key])
+                                                  for key in RECIPE if found[key] != wanted[key])))
+        if final and os.path.realpath(final) in {os.path.realpath(os.path.dirname(file.path)) for file in files}:
+            fail("%s: is the folder of the inputs; choose another --output_dirname" % final)
+    if final:
+        partial = Partial(final, identity_of(model, args, files, inputs))
     try:
-        run(args)
+        if args.input:
+            times, facts, wall = infer(model, files, args, partial)
+        else:
+            times, facts, wall = pure_inference(model, args, partial) + (None,)
+    except BaseException as error:
+        refused = isinstance(error, ValueError) or getattr(error, "code", 0) == 1
+        if partial and (refused or not partial.begun):  # else what is finished is kept
+            partial.discard()
+        if isinstance(error, ValueError):  # what a thread says of a file
+            fail(error)
+        raise
+    for index, path in enumerate([file.path for file in files] if args.input else ["pure_infer_data"]):
+        results = [result_name(path, place, args.outfmt) for place in range(len(facts["outputs"]))] if final else []
+        files_info[str(index)] = {"infiles": [path], "outfiles": [os.path.join(final, name) for name in results]}
+    summary = summarise(model, args, times, facts, wall, inputs, files_info)
+    if partial:
+        partial.publish(summary)
+    print("engine: %s on %s" % (summary["engine"], summary["device"]))
+    shown = ["NPU_compute_time"] + (["H2D_latency", "D2H_latency"] if args.display_all_summary else [])
+    for key in shown:
+        label = "compute time" if key == "NPU_compute_time" else key
+        print("%s (ms): " % label + ", ".join("%s %.3f" % pair for pair in summary[key].items() if pair[0] != "count"))
+    print("throughput: %.2f images/s (batch size %d, %d runs)" % (summary["throughput"], model.shape[0], len(times)))
+    if wall:
+        print("end to end: {images_per_second:.2f} images/s ({seconds:.1f} s: reading {reading:.1f}, computing {computing:.1f}, "
+              "writing {writing:.1f})".format(**wall))
+    if final:
+        print("results: %s" % final)
+
+
+def guarded(main):
+    """Whatever the file system or the reader of the output does ends in a sentence."""
+    try:
+        try:
+            main()
+        finally:
+            sys.stdout.flush()
+    except MemoryError:
+        fail("not enough memory; take a smaller --batchsize")
     except OSError as error:
-        fail("%s: %s" % (error.filename, error.strerror) if error.filename else error)
-    except KeyboardInterrupt:
-        print("interrupted; no results were written", file=sys.stderr)
-        sys.exit(130)
+        if error.filename is not None:
+            fail("%s: %s" % (error.filename, error.strerror))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try once more at its end
+        fail("standard output: %s" % error.strerror)
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -3,16 +3,20 @@
 #
 #   bash run_atc.sh
 #   bash run_atc.sh --onnx resnet34.onnx --output models --batch-sizes "1 8" --soc-version Ascend310P3 -- --precision_mode=force_fp32
+#   bash run_atc.sh --batch-sizes "1 8" --aipp     # the .om takes uint8 pixels and normalises them itself
 #
+# NAME.om.json beside each .om says what it was made from; it is kept while all of that is the same.
 # Exit code 0: every .om is there; 1: at least one is not, and is named; 2: wrong usage.
 set -euo pipefail
+unset CDPATH
 umask 027
 
 PYTHON=${PYTHON:-python3}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # Where CANN's installers put its environment: as root, as a user, and in newer releases.
 SET_ENV_PLACES=(/usr/local/Ascend/ascend-toolkit/set_env.sh "${HOME:-}/Ascend/ascend-toolkit/set_env.sh" /usr/local/Ascend/cann/set_env.sh)
 
-onnx=./resnet34.onnx output="" batch_sizes="1 4 8 16 32 64" soc_version="" device=0 device_given="" force="" show_soc="" more=()
+onnx=./resnet34.onnx output="" batch_sizes="1 4 8 16 32 64" soc_version="" device="" force="" aipp="" more=()
 
 usage() {
   cat <<'EOF'
@@ -22,8 +26,8 @@ usage: bash run_atc.sh [options] [-- more atc options]
   --batch-sizes "1 4"       batch sizes                  (default: "1 4 8 16 32 64")
   --soc-version NAME        the chip, for example Ascend310P3; without it npu-smi is asked
   --device N                the device whose chip is meant (default: 0)
+  --aipp                    compile the normalisation in: NAME.aipp.cfg, written from the ONNX file's recipe
   --force                   compile again what is there
-  --show-soc-version        print the soc version of the device and stop
 EOF
 }
 
@@ -56,7 +60,7 @@ parse_args() {
     case $1 in
       -h | --help) usage && exit 0 ;;
       --force) force=yes && shift && continue ;;
-      --show-soc-version) show_soc=yes && shift && continue ;;
+      --aipp) aipp=yes && shift && continue ;;
       --) shift && more=("$@") && break ;;
       --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
     esac
@@ -66,18 +70,22 @@ parse_args() {
       --output) output=$2 ;;
       --batch-sizes) batch_sizes=${2//,/ } ;;
       --soc-version) soc_version=$2 ;;
-      --device) device=$2 device_given=yes ;;
+      --device) device=$2 ;;
       *) wrong_usage "unknown option $1" ;;
     esac
     shift 2
   done
-  local number
+  local number word
   for number in $batch_sizes; do
     [[ $number =~ ^[1-9][0-9]{0,8}$ ]] || wrong_usage "batch size '$number' is not a positive whole number"
   done
   [ -n "${batch_sizes// /}" ] || wrong_usage "--batch-sizes is empty"
-  [[ $device =~ ^[0-9]{1,3}$ ]] || wrong_usage "--device '$device' is not the number of a device"
+  [[ $device =~ ^([0-9]{1,3})?$ ]] || wrong_usage "--device '$device' is not the number of a device"
   [[ $soc_version =~ ^[A-Za-z0-9_-]*$ ]] || wrong_usage "--soc-version '$soc_version' is no name of a chip"
+  for word in ${more[@]+"${more[@]}"}; do # what the record says of the .om must be so
+    [[ ! $word =~ ^--(insert_op_conf|output|model|input_shape|input_format|framework|soc_version)(=|$) ]] ||
+      wrong_usage "$word: this script passes that itself; --aipp is for AIPP, anything else for an atc by hand"
+  done
   case $onnx in */*) ;; *) onnx=./$onnx ;; esac
   case $output in -*) output=./$output ;; esac
 }
@@ -100,125 +108,221 @@ source_set_env() {
   fail "$tool: not found, and no set_env.sh of CANN at any of: ${tried[*]}; source yours first, or set ASCEND_SET_ENV to its path"
 }
 
-# Prints Ascend and the name that npu-smi's table shows for the device, or stops with what to pass.
-ask_npu_smi() {
-  local remedy="pass --soc-version, for example --soc-version Ascend310P3" table status=0
-  command -v npu-smi >/dev/null || fail "npu-smi: not found; install the driver, or $remedy"
-  table=$(npu-smi info 2>&1) || status=$?
-  [ "$status" -eq 0 ] || fail "npu-smi info failed (exit code $status): $(printf '%s' "$table" | tr '\n' ' ' | cut -c 1-200); $remedy"
-  REMEDY=$remedy "$PYTHON" - "$device" "$device_given" "$table" <<'EOF'
-import os, re, sys
-device, given, table = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-remedy = os.environ["REMEDY"]
-chips = []  # (number of the NPU, its name, its health, number of the device or None) in the order of the table
-npu = None
-for line in table.splitlines():
-    if "Process" in line:
-        break  # the table of processes, whose rows begin with a number too
-    cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-    if not line.strip().startswith("|") or len(cells) < 2:
-        continue
-    if npu is None:  # first row of a device: "NPU Name | Health"
-        named = re.match(r"(\d+)\s+(\S+)$", cells[0])
-        npu = (int(named.group(1)), named.group(2), cells[1]) if named else None
-    else:  # second row: "Chip Device | Bus-Id", in some layouts without the Device
-        place = re.match(r"\d+(?:\s+(\d+))?$", cells[0])
-        if place:
-            chips.append(npu + (int(place.group(1)) if place.group(1) else None,))
-        npu = None
-if not chips:
-    sys.exit("error: npu-smi info shows no device; " + remedy)
-listed = ", ".join("%s %s" % (number if number is not None else place, name)
-                   for place, (_, name, _, number) in enumerate(chips))
-if not given and len({name for _, name, _, _ in chips}) > 1:
-    sys.exit("error: this machine has different chips (%s); pass --device or --soc-version" % listed)
-# Without a Device column the devices count in the order of the table; a container's may show its NPU's own number alone.
-chosen = [chip for place, chip in enumerate(chips) if (chip[3] if chip[3] is not None else place) == device] or \
-    [chip for chip in chips if chip[3] is None and chip[0] == device]
-if not chosen:
-    sys.exit("error: device %d is not in npu-smi's table (it has %s); pass another --device, or --soc-version" % (device, listed))
-_, name, health, _ = chosen[0]
-if health != "OK":
-    sys.exit("error: device %d (%s) is not healthy, npu-smi says %s; pass another --device, or %s" % (device, name, health, remedy[5:]))
-if name.startswith("Ascend") or name == "910" or not re.match(r"[A-Za-z0-9_-]+$", name):
-    sys.exit("error: npu-smi calls the chip %s, which does not tell its soc version; %s" % (name, remedy.replace("310P3", "910B4")))
-print("Ascend" + name)
-EOF
-}
+# Python for what this shell cannot do: the ONNX file, hashes, records.
+#   describe ONNX AIPP   what atc and the record need to know of the graph, as one line of JSON
+#   field JSON KEY       one of its values
+#   aipp JSON FILE       the AIPP file of its recipe
+#   kept|begin|end OM    compare the record beside the .om, or write it before and after atc
+python() {
+  "$PYTHON" - "$@" <<'EOF'
+import sys; sys.path[:] = [p for p in sys.path if p]
+import hashlib, json, os, stat
 
-# Prints the name of the graph's input and its shape behind the batch, as in "image 3,224,224".
-read_input() {
-  "$PYTHON" - "$onnx" <<'EOF'
-import sys
-path = sys.argv[1]
+def fail(message):
+    sys.exit("error: " + " ".join(str(message).split()))
+
+def read_file(path):
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            fail("%s: is no regular file" % path)
+        return file.read()
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+def write_whole(path, text):
+    temporary = os.path.join(os.path.dirname(path), ".%s.%s.tmp" % (os.path.basename(path), os.urandom(4).hex()))
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "w") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        raise
+
+def describe(path, aipp):
+    data = read_file(path)
+    try:
+        import onnx
+    except ImportError as error:
+        fail("the ONNX file cannot be read: %s; install it with: pip install onnx" % error)
+    try:
+        model = onnx.load_model_from_string(data)
+        properties = {entry.key: entry.value for entry in model.metadata_props}
+        recipe, calibration = (json.loads(properties.get(key, "null")) for key in ("recipe", "calibration"))
+    except Exception as error:  # protobuf's errors have no common base
+        fail("%s: is no ONNX model: %s" % (path, error))
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        fail("%s: has %d inputs (%s), not one" % (path, len(inputs), ", ".join(value.name for value in inputs)))
+    names = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16", 11: "float64"}  # onnx.TensorProto's
+    values = []
+    for value in inputs + list(model.graph.output):
+        tensor = value.type.tensor_type
+        shape = [side.dim_value for side in tensor.shape.dim][1:]
+        if 0 in shape or not tensor.shape.dim or tensor.elem_type not in names:
+            fail("%s: its %s has an open shape behind the batch, or is no tensor of numbers" % (path, value.name))
+        values.append({"name": value.name, "dtype": names[tensor.elem_type], "shape": shape})
+    told = values[0]
+    if not told["shape"]:
+        fail("%s: its input %s has no shape behind the batch" % (path, told["name"]))
+    if aipp and told["dtype"] != "float32":
+        fail("%s: already takes %s; --aipp is for the float graph, as resnet34_pth2onnx.py writes it without --input"
+             % (path, told["dtype"]))
+    if aipp and (not isinstance(recipe, dict) or [recipe.get("dtype"), recipe.get("layout")] != ["float32", "CHW"]
+                 or told["shape"] != [3, recipe.get("crop"), recipe.get("crop")]):
+        fail("%s: carries no recipe of its float input, from which --aipp is written; export it with resnet34_pth2onnx.py" % path)
+    facts = {"path": path, "sha256": sha256(data), "recipe": recipe, "calibration": calibration, "name": told["name"],
+             "sides": ",".join(map(str, told["shape"])), "input": told, "outputs": values[1:]}
+    print(json.dumps(dict(facts, **{key: properties.get(key) for key in ("precision", "weights", "weights_sha256")})))
+
+def aipp_text(recipe):
+    """(pixel - min_chn) * var_reci_chn: the recipe's mean and std in units of a pixel."""
+    lines = ["aipp_mode: static", "input_format: RGB888_U8"]
+    lines += ["src_image_size_%s: %d" % (side, recipe["crop"]) for side in "wh"]
+    lines += ["min_chn_%d: %.15g" % (channel, 255 * mean) for channel, mean in enumerate(recipe["mean"])]
+    lines += ["var_reci_chn_%d: %.15g" % (channel, 1 / (255 * std)) for channel, std in enumerate(recipe["std"])]
+    return "aipp_op {\n%s}\n" % "".join("    %s\n" % line for line in lines)
+
+def read_record(om):
+    try:
+        record = json.loads(read_file(om + ".json").decode())
+        return record if isinstance(record, dict) and "om_sha256" in record else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+def record_of(onnx, size, soc_version, cann, aipp, command):
+    recipe, told = onnx["recipe"], onnx["input"]
+    if aipp:
+        recipe = dict(recipe, dtype="uint8", layout="HWC")
+        told = dict(told, dtype="uint8", shape=told["shape"][1:] + told["shape"][:1])
+    exact = {"--precision_mode=force_fp32", "--precision_mode=must_keep_origin_dtype", "--precision_mode_v2=origin"}
+    outputs = [dict(one, dtype="float16") for one in onnx["outputs"]] if "--output_type=FP16" in command else onnx["outputs"]
+    return {"onnx": onnx["path"], "onnx_sha256": onnx["sha256"], "om_sha256": None, "command": command, "soc_version": soc_version,
+            "cann": cann, "precision": "int8" if onnx["precision"] == "int8" else "fp32" if exact & set(command) else "fp16",
+            "batch_size": int(size), "recipe": recipe, "weights": onnx["weights"], "weights_sha256": onnx["weights_sha256"],
+            "calibration": onnx["calibration"], "aipp": os.path.basename(aipp) or None, "input": told, "outputs": outputs}
+
+def compare(om, wanted):
+    """Exit code 0: it is what would be made now; 1: it must be made; 4: it is somebody else's."""
+    found = read_record(om)
+    if not os.path.lexists(om) or (found and found["om_sha256"] is None):  # None: an atc that did not end
+        return 1
+    if not found or found["om_sha256"] != sha256(read_file(om)):
+        return 4
+    return 0 if dict(found, om_sha256=None) == wanted else 1
+
+def main(verb, first, *rest):
+    if verb == "describe":
+        describe(first, *rest)
+    elif verb == "field":
+        print(json.loads(first).get(rest[0], "unknown"))
+    elif verb == "aipp":
+        write_whole(rest[0], aipp_text(json.loads(first)["recipe"]))
+    else:
+        onnx = json.loads(rest[0])
+        wanted = record_of(onnx, *(rest[1:5] + (list(rest[5:]),)))
+        if verb == "kept":
+            sys.exit(compare(first, wanted))
+        if verb == "end":
+            if sha256(read_file(onnx["path"])) != onnx["sha256"]:
+                fail("%s: was replaced while atc compiled it; run it again" % onnx["path"])
+            wanted["om_sha256"] = sha256(read_file(first))
+        write_whole(first + ".json", json.dumps(wanted, indent=2) + "\n")
+
 try:
-    import onnx
-except ImportError as error:
-    sys.exit("error: the ONNX file cannot be read: %s; install it with: pip install onnx" % error)
-try:
-    graph = onnx.load(path, load_external_data=False).graph
-except Exception as error:  # protobuf's errors have no common base
-    sys.exit("error: %s: is no ONNX model: %s" % (path, " ".join(str(error).split())))
-weights = {weight.name for weight in graph.initializer}
-inputs = [value for value in graph.input if value.name not in weights]
-if len(inputs) != 1:
-    sys.exit("error: %s: has %d inputs (%s), not one" % (path, len(inputs), ", ".join(value.name for value in inputs)))
-sides = [side.dim_value for side in inputs[0].type.tensor_type.shape.dim][1:]
-if not sides or 0 in sides:
-    sys.exit("error: %s: its input %s has an open shape behind the batch" % (path, inputs[0].name))
-print(inputs[0].name, ",".join(map(str, sides)))
+    main(*sys.argv[1:])
+except OSError as error:
+    fail("%s: %s" % (error.filename, error.strerror))
 EOF
 }
 
 # compile SIZE: the guide's command; 1 when there is no .om after it.
 compile() {
-  local size=$1 name om shown made log status=0
+  local size=$1 name om cfg="" status=0 facts
   name=${output:+$output/}$(basename -- "$onnx" .onnx)_bs$size
   om=$name.om
   local command=(atc --framework=5 "--model=$onnx" "--output=$name" --input_format=NCHW
-    "--input_shape=$input_name:$size,$input_sides" --log=error "--soc_version=$soc_version" ${more[@]+"${more[@]}"})
-  shown=$(show "${command[@]}")
-  made=$(dirname -- "$om")/.$(basename -- "$om").made # the command of the atc that made this .om to its end
-  if [ -z "$force" ] && [ -s "$om" ] && [ "$om" -nt "$onnx" ] && [ "$(cat -- "$made" 2>/dev/null)" = "$shown" ]; then
-    echo "$om: kept, it is newer than $onnx and made with the same options"
-    return 0
-  fi
-  rm -f -- "$om" "$made"
-  echo "$shown"
+    "--input_shape=$input_name:$size,$input_sides" --log=error "--soc_version=$soc_version")
+  [ -z "$aipp" ] || { cfg=$name.aipp.cfg && command+=("--insert_op_conf=$cfg"); }
+  command+=(${more[@]+"${more[@]}"})
+  facts=("$om" "$described" "$size" "$soc_version" "$cann" "$cfg" "${command[@]}")
+  python kept "${facts[@]}" || status=$?
+  case $status:$force in
+    0:) echo "$om: kept, it was made from this $onnx by the same command" && return 0 ;;
+    4:) echo "error: $om: is there but not as this script made it; move it, name another --output, or replace it with --force" >&2
+      return 1 ;;
+    [014]:*) ;;
+    *) return 1 ;;
+  esac
+  if [ -n "$cfg" ]; then python aipp "$described" "$cfg" || return 1; fi
+  python begin "${facts[@]}" || return 1
+  rm -f -- "$om"
+  show "${command[@]}"
   log=$(mktemp)
-  "${command[@]}" >"$log" 2>&1 || status=$?
+  unfinished=("$om" "$om.json" "$log")
+  status=0
+  # In the background, since bash would hear Ctrl-C and SIGTERM only after it; in "wait" it hears them at once.
+  "${command[@]}" >"$log" 2>&1 &
+  atc=$!
+  wait "$atc" || status=$?
+  atc=""
   if [ "$status" -ne 0 ] || [ ! -s "$om" ]; then
-    rm -f -- "$om"
     cat -- "$log" >&2
     echo "error: $om: atc failed (exit code $status, its own lines are above)" >&2
-    rm -f -- "$log"
-    return 1
+  elif python end "${facts[@]}"; then
+    unfinished=("$log")
+    cat -- "$log"
+    echo "$om: made"
+    status=made
   fi
-  cat -- "$log"
-  rm -f -- "$log"
-  printf '%s' "$shown" >"$made"
-  echo "$om: made"
+  rm -f -- "${unfinished[@]}"
+  unfinished=()
+  [ "$status" = made ]
+}
+
+# An empty entry of PYTHONPATH means the current folder, whose re.py would then be Python's; CANN's set_env.sh leaves one.
+clean_pythonpath() {
+  local entry entries=() IFS=:
+  for entry in ${PYTHONPATH:-}; do
+    [ -z "$entry" ] || entries+=("$entry")
+  done
+  PYTHONPATH=${entries[*]-}
+  [ -n "$PYTHONPATH" ] || unset PYTHONPATH
+}
+
+stopped() {
+  trap '' INT TERM
+  [ -z "$atc" ] || kill "$atc" 2>/dev/null || true
+  rm -f -- ${unfinished[@]+"${unfinished[@]}"}
+  echo "stopped; what is finished is kept, the same line goes on" >&2
+  exit "$1"
 }
 
 main() {
+  local info=$here/tools/npu_info.py size failed=() described input_name input_sides cann=unknown unfinished=() atc="" log
   parse_args "$@"
+  trap 'stopped 130' INT
+  trap 'stopped 143' TERM
   command -v "$PYTHON" >/dev/null || fail "$PYTHON: not found; install Python 3.7 or newer, or set PYTHON to its name"
-  if [ -n "$show_soc" ]; then
-    ask_npu_smi
-    return
-  fi
   [ -f "$onnx" ] || fail "$onnx: no such ONNX model; make it with resnet34_pth2onnx.py, or name it with --onnx"
   command -v atc >/dev/null || source_set_env atc
-  [ -n "$soc_version" ] || soc_version=$(ask_npu_smi) || exit 1
-  local input
-  input=$(read_input) || exit 1
-  input_name=${input% *} input_sides=${input##* }
+  clean_pythonpath
+  if [ -z "$soc_version" ]; then
+    [ -f "$info" ] || fail "$info: not found, which asks npu-smi for the chip; pass --soc-version, for example --soc-version Ascend310P3"
+    soc_version=$("$PYTHON" "$info" --soc-version ${device:+--device "$device"}) || exit 1
+  fi
+  described=$(python describe "$onnx" "$aipp") || exit 1
+  input_name=$(python field "$described" name)
+  input_sides=$(python field "$described" sides)
+  if [ -f "$info" ]; then cann=$(python field "$("$PYTHON" "$info")" cann); fi
   [ -z "$output" ] || mkdir -p -- "$output" 2>/dev/null || fail "$output: cannot be made a folder of yours; name another --output"
-  local size failed=()
   for size in $batch_sizes; do
     compile "$size" || failed+=("$size")
   done
-  [ ${#failed[@]} -eq 0 ] || fail "no .om for batch size ${failed[*]} (atc's own messages are above); the others are kept"
+  [ ${#failed[@]} -eq 0 ] || fail "no .om for batch size ${failed[*]} (the reason is above); the others are kept"
 }
 
 main "$@"

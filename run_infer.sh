@@ -1,29 +1,31 @@
 #!/usr/bin/env bash
-# The guide in one line: preprocess, export, and for each batch size infer, evaluate and measure; ends with its table.
+# The guide in one line: export, preprocess, and for each batch size infer, evaluate and measure; ends with its table.
 #
 #   bash run_infer.sh --demo
 #   bash run_infer.sh --pth resnet34-b627a593.pth --images ImageNet/val --labels ImageNet/val_label.txt
 #
-# On an NPU with ais_bench, elsewhere with ONNX Runtime; it says which and why. A stage whose files are as it left them is
-# skipped, so the same line goes on where a run was stopped.
-# Exit code 0: the report is whole; 1: a stage failed and is named; 2: wrong usage.
+# On an NPU with ais_bench, elsewhere with ONNX Runtime; it says which and why. A stage is skipped when its command, its script,
+# its packages, its inputs and its outputs are the same as when it ended, so the same line goes on where a run was stopped.
+# Exit code 0: the report is whole; 1: a stage failed and is named; 2: wrong usage; 3: a verdict against the results;
+# 130, 143: stopped.
+# shellcheck disable=SC2015 # in "A && B || fail", fail is meant when either is false, and ends the shell
 set -euo pipefail
-umask 027 # ais_bench of 2024 and later refuses files that others can write and folders that others can read
+umask 027 # newer ais_bench refuses files that others can write and folders that others can read
+unset CDPATH
 
-HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-PYTHON=${PYTHON:-python3} # the Python that CANN came with may have another name
+here=$(dirname -- "${BASH_SOURCE[0]}")/
+[ "$here" != ./ ] || here="" # so that commands are shown as the guide writes them
+PYTHON=${PYTHON:-python3}    # the Python that CANN came with may have another name
 WEIGHTS_URL=https://download.pytorch.org/models/resnet34-b627a593.pth
+ALL_STAGES=export,compile,preprocess,infer,evaluate,perf,report
 
-# Where CANN's installers put its environment: as root, as a user, and in newer releases.
-SET_ENV_PLACES=(/usr/local/Ascend/ascend-toolkit/set_env.sh "${HOME:-}/Ascend/ascend-toolkit/set_env.sh" /usr/local/Ascend/cann/set_env.sh)
-
-pth=resnet34-b627a593.pth images=ImageNet/val labels=ImageNet/val_label.txt batch_sizes="" engine=auto
-output=./output loop=20 limit="" outfmt=TXT demo="" given="" device=0 soc_version="" fidelity="" classes=""
-why="" exports=yes bench_help="" commands=() # the command lines that made the results, for the report
-failed=()                                    # "SIZE=REASON" of the batch sizes that have no whole row
+pth=resnet34-b627a593.pth images=ImageNet/val labels=ImageNet/val_label.txt batch_sizes="" engine=auto output=./output
+loop=20 seconds="" limit="" outfmt=TXT demo="" given="" device=0 soc_version="" fidelity="" classes="" dtype=float32 int8=""
+calibration_images="" gates=() report_options=() recipe=() provider="" quiet="" force="" force_perf="" stages=$ALL_STAGES
+shard="" check="" why="" exports=yes failed=() verdict="" child=""
 
 usage() {
-  cat <<'EOF'
+  cat <<'TEXT'
 usage: bash run_infer.sh [--demo] [options]
   --pth FILE            checkpoint                       (default: resnet34-b627a593.pth)
   --images DIR          images                           (default: ImageNet/val)
@@ -32,24 +34,41 @@ usage: bash run_infer.sh [--demo] [options]
   --engine NAME         auto, onnxruntime or ais_bench   (default: auto)
   --output DIR          folder for everything it makes   (default: ./output)
   --loop N              runs of pure inference           (default: 20)
+  --seconds S           pure inference for S seconds, in place of --loop
   --limit N             only the first N images
   --outfmt FORMAT       TXT, BIN or NPY                  (default: TXT)
+  --dtype TYPE          float32, or uint8: a quarter of the disk, the same results
+  --int8                INT8 beside the float model, with what it costs
+  --calibration-images N  images to calibrate INT8 on    (default: 500; with --demo 16)
+  --fidelity N          compare with ONNX Runtime's results of the first N images, which tells a wrong .om
   --device LIST         NPUs, for example 0,1,2,3        (default: 0)
   --soc-version NAME    the chip, for example Ascend310P3; without it npu-smi is asked
-  --fidelity N          compare with ONNX Runtime's results of the first N images, which tells a wrong .om
-  --classes FILE        names of the classes for the report, one a line
+  --provider NAME       ONNX Runtime's provider, with its options: NAME,KEY=VALUE
+  --classes FILE        names of the classes, one a line
+  --resize N --crop N --mean a,b,c --std a,b,c   for a net that was trained with others than torchvision's
+  --min-top1 P --min-top5 P                      exit code 3 when the accuracy is below P percent
+  --reference REPORT --max-slowdown P            put another run's figures beside these; exit code 3 when slower by P percent
+  --force, --force-perf make everything, or pure inference alone, again
+  --quiet               only the table, warnings and errors
+  --stages LIST         a part of export,compile,preprocess,infer,evaluate,perf,report
+  --shard K/N           preprocess and infer only the K-th of N blocks of the images
+  --check               do nothing; exit code 0 when there is nothing to do
   --demo                make a tiny data set and weights first, and run on them
-EOF
+TEXT
 }
 
 fail() {
-  printf 'error: %s\n' "$*" >&2
+  printf 'error: %s\n' "${*//$'\n'/ }" >&2
   exit 1
 }
 
 wrong_usage() {
-  printf 'error: %s (bash run_infer.sh --help shows the options)\n' "$*" >&2
+  printf 'error: %s (bash run_infer.sh --help shows the options)\n' "${*//$'\n'/ }" >&2
   exit 2
+}
+
+say() {
+  [ -n "$quiet" ] || printf '%s\n' "$*"
 }
 
 parse_args() {
@@ -57,205 +76,124 @@ parse_args() {
     case $1 in
       -h | --help) usage && exit 0 ;;
       --demo) demo=yes && shift && continue ;;
+      --int8) int8=yes && shift && continue ;;
+      --quiet) quiet=yes && shift && continue ;;
+      --force) force=yes && shift && continue ;;
+      --force-perf) force_perf=yes && shift && continue ;;
+      --check) check=yes && shift && continue ;;
       --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
     esac
     [ $# -ge 2 ] || wrong_usage "$1 needs a value or is unknown"
+    local value=$2
+    case $1 in # a path with a leading dash would pass for an option of the scripts
+      --pth | --images | --labels | --output | --classes | --reference) case $value in -*) value=./$value ;; esac ;;
+    esac
     case $1 in
-      --pth) pth=$2 given=$1 ;;
-      --images) images=$2 given=$1 ;;
-      --labels) labels=$2 given=$1 ;;
-      --batch-sizes) batch_sizes=${2//,/ } ;;
-      --engine) engine=$2 ;;
-      --output) output=$2 ;;
-      --loop) loop=$2 ;;
-      --limit) limit=$2 ;;
-      --fidelity) fidelity=$2 ;;
-      --classes) classes=$2 given=$1 ;;
-      --outfmt) outfmt=$2 ;;
-      --device) device=$2 ;;
-      --soc-version) soc_version=$2 ;;
+      --pth) pth=$value given=$1 ;;
+      --images) images=$value given=$1 ;;
+      --labels) labels=$value given=$1 ;;
+      --classes) classes=$value given=$1 ;;
+      --output) output=$value ;;
+      --batch-sizes) batch_sizes=${value//,/ } && [ -n "${batch_sizes// /}" ] || wrong_usage "--batch-sizes is empty" ;;
+      --engine) engine=$value ;;
+      --loop) loop=$value loop_given=yes ;;
+      --seconds) seconds=$value ;;
+      --limit) limit=$value ;;
+      --fidelity) fidelity=$value ;;
+      --outfmt) outfmt=$value ;;
+      --device) device=$value ;;
+      --dtype) dtype=$value ;;
+      --calibration-images) calibration_images=$value ;;
+      --soc-version) soc_version=$value ;;
+      --provider) provider=$value ;;
+      --resize | --crop | --mean | --std) recipe+=("$1=$value") ;;
+      --min-top1 | --min-top5) gates+=("$1" "$value") ;;
+      --reference | --max-slowdown) report_options+=("$1" "$value") ;;
+      --stages) stages=$value ;;
+      --shard) shard=$value ;;
       *) wrong_usage "unknown option $1" ;;
     esac
     shift 2
   done
+  check_options
+}
+
+check_options() {
+  local word
   [ -z "$demo" ] || [ -z "$given" ] || wrong_usage "--demo makes its own data: leave out $given"
-  [ -n "$batch_sizes" ] || batch_sizes=${demo:+1 4 8}
-  [ -n "$batch_sizes" ] || batch_sizes="1 4 8 16 32 64"
-  local number
-  for number in $batch_sizes "$loop" ${limit:+"$limit"} ${fidelity:+"$fidelity"}; do
-    [[ $number =~ ^[1-9][0-9]{0,8}$ ]] || wrong_usage "'$number' is not a positive whole number"
+  [ -z "$demo" ] || : "${batch_sizes:=1 4 8}" "${calibration_images:=16}"
+  : "${batch_sizes:=1 4 8 16 32 64}" "${calibration_images:=500}"
+  for word in $batch_sizes "$loop" "$calibration_images" ${limit:+"$limit"} ${fidelity:+"$fidelity"}; do
+    [[ $word =~ ^[1-9][0-9]{0,8}$ ]] || wrong_usage "'$word' is not a positive whole number"
   done
+  # shellcheck disable=SC2086 # words
+  batch_sizes=$(printf '%s\n' $batch_sizes | awk '!seen[$0]++' | paste -sd ' ' -)
+  [ -z "$seconds" ] || [[ $seconds =~ ^[0-9]{1,6}(\.[0-9]+)?$ ]] || wrong_usage "--seconds '$seconds' is not a number of seconds"
+  [ -z "$seconds" ] || [ -z "${loop_given:-}" ] || wrong_usage "--loop and --seconds exclude each other"
   case $engine in auto | onnxruntime | ais_bench) ;; *) wrong_usage "--engine $engine: it is auto, onnxruntime or ais_bench" ;; esac
   case $outfmt in TXT | BIN | NPY) ;; *) wrong_usage "--outfmt $outfmt: it is TXT, BIN or NPY" ;; esac
+  case $dtype in float32 | uint8) ;; *) wrong_usage "--dtype $dtype: it is float32 or uint8" ;; esac
   [[ $device =~ ^[0-9]{1,3}(,[0-9]{1,3})*$ ]] || wrong_usage "--device '$device' is not a list of devices such as 0,1"
   [ -z "$(tr ',' '\n' <<<"$device" | sort | uniq -d)" ] || wrong_usage "--device $device names a device twice"
   [[ $soc_version =~ ^[A-Za-z0-9_-]*$ ]] || wrong_usage "--soc-version '$soc_version' is no name of a chip"
   [ -n "$output" ] || wrong_usage "--output needs a folder"
-  # A path with a leading dash would pass for an option of the scripts.
-  case $output in -*) output=./$output ;; esac
-  case $pth in -*) pth=./$pth ;; esac
-  case $images in -*) images=./$images ;; esac
-  case $labels in -*) labels=./$labels ;; esac
-  case $classes in -*) classes=./$classes ;; esac
+  for word in ${stages//,/ }; do
+    [[ ,$ALL_STAGES, == *",$word,"* ]] || wrong_usage "--stages: '$word' is not among $ALL_STAGES"
+  done
+  if [ -n "$shard" ]; then
+    [[ $shard =~ ^([1-9][0-9]{0,5})/([1-9][0-9]{0,5})$ ]] && [ "${shard%/*}" -le "${shard#*/}" ] ||
+      wrong_usage "--shard '$shard' is not K/N with K from 1 to N"
+    for word in ${stages//,/ }; do
+      case $word in preprocess | infer) ;; *) wrong_usage "--shard goes with --stages preprocess,infer" ;; esac
+    done
+  fi
 }
 
-# One run in a folder at a time. The lock is the kernel's and ends with its holders: this shell and the stage it runs.
-lock_output() {
+selected() {
+  [[ ,$stages, == *",$1,"* ]]
+}
+
+# The folder is ours when it has .stages, may become ours when it is empty (or holds only .om files carried here), else it is somebody's.
+take_output() {
+  local other
+  if [ ! -d "$output/.stages" ] && [ -d "$output" ]; then
+    other=$(find "$output/" -mindepth 1 -maxdepth 1 ! -name 'resnet34*.om' ! -name 'resnet34*.om.json' | head -n 1) || true
+    [ -z "$other" ] || fail "$output: is not empty and not made by run_infer.sh (it holds $other); name another --output"
+  fi
+  [ ! -L "$output/.stages" ] || fail "$output/.stages: is a link, which is not followed; remove it, or name another --output"
+  [ -z "$check" ] || [ -d "$output/.stages" ] || exit 1
   mkdir -p -- "$output/.stages" 2>/dev/null || fail "$output: cannot be made a folder of yours; name another --output"
-  exec 9>>"$output/.stages/lock"
-  local try='import fcntl, sys; fcntl.flock(9, fcntl.LOCK_EX | int(sys.argv[1]))'
-  if ! "$PYTHON" -c "$try" 4 2>/dev/null; then # 4: LOCK_NB
-    local holder
-    holder=$(cat -- "$output/.stages/lock")
+  touch -- "$output/.stages/.w" 2>/dev/null && rm -f -- "$output/.stages/.w" || fail "$output: cannot be written; name another --output"
+}
+
+# One run in a folder at a time, but several shards, each alone in its part. The kernel's lock ends with its holders: this shell and
+# the stage it runs.
+lock_output() {
+  local whole=$output/.stages/lock own=$output/.stages/lock.shard${shard/\//_of_} file
+  for file in "$whole" "$own"; do
+    [ ! -L "$file" ] && { [ ! -e "$file" ] || [ -f "$file" ]; } || fail "$file: is no file of run_infer.sh's; remove it"
+  done
+  exec 8<>"$whole"
+  if [ -z "$shard" ]; then
+    take_lock 8 -x "$whole"
+  else
+    exec 9<>"$own"
+    take_lock 8 -s "$whole"
+    take_lock 9 -x "$own"
+  fi
+}
+
+take_lock() {
+  local holder
+  if ! flock -n "$2" "$1"; then
+    holder=$(cat -- "$3")
     if [ -z "$holder" ] || kill -0 "$holder" 2>/dev/null; then
       fail "$output: another run_infer.sh (process ${holder:-just starting}) is at work there; wait for it or name another --output"
     fi
-    echo "A stage of a killed run is still at work in $output; waiting for its end."
-    "$PYTHON" -c "$try" 0
+    say "A stage of a killed run is still at work in $output; waiting for its end."
+    flock "$2" "$1"
   fi
-  echo $$ >"$output/.stages/lock"
-}
-
-# set_env.sh reads unset variables and may end in a failing command, so this shell's strictness is lifted for it.
-source_set_env() {
-  local place tried=("${SET_ENV_PLACES[@]}")
-  [ -z "${ASCEND_SET_ENV:-}" ] || tried=("$ASCEND_SET_ENV")
-  for place in "${tried[@]}"; do
-    if [ -f "$place" ]; then
-      set +eu
-      # shellcheck disable=SC1090 # the path is known only here
-      . "$place"
-      set -eu
-      return 0
-    fi
-  done
-}
-
-# Can the NPU be used? Sets why, bench_help, and exports to nothing where no atc could use the ONNX model.
-# aclruntime is asked for by name, since ais_bench also imports without it.
-find_ascend() {
-  local size message
-  if ! command -v atc >/dev/null || ! "$PYTHON" -c 'import aclruntime, ais_bench' 2>/dev/null; then
-    source_set_env
-    if ! message=$("$PYTHON" -c 'import aclruntime, ais_bench' 2>&1); then
-      why="$PYTHON cannot import ais_bench and aclruntime: ${message##*$'\n'}"
-      return 1
-    fi
-  fi
-  if ! bench_help=$("$PYTHON" -m ais_bench --help 2>&1); then
-    why="$PYTHON -m ais_bench --help fails: ${bench_help##*$'\n'}"
-    return 1
-  fi
-  if command -v atc >/dev/null; then
-    if [ -n "$soc_version" ] || soc_version=$(ask_soc_version); then
-      why="ais_bench imports and atc can compile for $soc_version"
-      return 0
-    fi
-    message=$soc_version soc_version=""
-    why="atc is there, but ${message#error: }"
-    case $message in # an .om that is there runs all the same only where the chip's name is all that is missing
-      *"npu-smi: not found"* | *"npu-smi info failed"* | *"does not tell its soc version"*) ;;
-      *) return 1 ;;
-    esac
-  else
-    why="ais_bench imports, but there is no atc"
-  fi
-  for size in $batch_sizes; do
-    if [ ! -s "$output/resnet34_bs$size.om" ]; then
-      why="$why and no $output/resnet34_bs$size.om"
-      return 1
-    fi
-  done
-  exports="" why="ais_bench imports and every .om is in $output; they are taken as they are, --pth is not read"
-  [ -n "$soc_version" ] || soc_version=$(ask_soc_version) || soc_version="NPU of unknown name"
-}
-
-# The soc version that all chosen devices share, or on stdout too the sentence that says why there is none.
-ask_soc_version() {
-  local one answer=""
-  for one in ${device//,/ }; do
-    one=$(bash "$HERE/run_atc.sh" --show-soc-version --device "$one" 2>&1) || { printf '%s' "$one" && return 1; }
-    if [ -n "$answer" ] && [ "$answer" != "$one" ]; then
-      printf 'the devices %s are different chips (%s, %s)' "$device" "$answer" "$one" && return 1
-    fi
-    answer=$one
-  done
-  printf '%s' "$answer"
-}
-
-choose_engine() {
-  case $engine in
-    onnxruntime) why="as asked" ;;
-    ais_bench) find_ascend || fail "--engine ais_bench: $why" ;;
-    auto) if find_ascend; then engine=ais_bench; else engine=onnxruntime; fi ;;
-  esac
-  echo "engine: $engine ($why)"
-  [ "$engine" = onnxruntime ] || check_ais_bench_paths "$output"
-}
-
-# ais_bench of 2024 and later refuses paths for their characters, links, owners and modes; say so before it does.
-check_ais_bench_paths() {
-  grep -q 'divide[_-]input' <<<"$bench_help" || [[ $output == *,* ]] || return 0
-  "$PYTHON" - "$@" <<'EOF' || exit 1
-import os, re, stat, sys
-output = sys.argv[1]
-for path in sys.argv[1:]:
-    full = os.path.abspath(path)
-    strange = re.search(r"[^A-Za-z0-9_./-]", full)
-    if strange:
-        sys.exit("error: %s: ais_bench takes only A-Z a-z 0-9 _ - / . in paths, this has %r; name another --output"
-                 % (" ".join(full.splitlines()), strange.group()))
-    inside = sorted(entry.path for entry in os.scandir(path)) if os.path.isdir(path) and path != output else []
-    for name in [path] + inside:
-        if os.path.islink(name):
-            sys.exit("error: %s: is a link, which ais_bench refuses; name what it points to" % name)
-        if not os.path.exists(name):
-            continue
-        if os.path.basename(name) != os.path.basename(path) and re.search(r"[^A-Za-z0-9_./-]", os.path.basename(name)):
-            sys.exit("error: %r: ais_bench takes only A-Z a-z 0-9 _ - / . in paths; rename its image" % name)
-        there = os.stat(name)
-        if there.st_uid != os.geteuid() and there.st_gid not in os.getgroups():
-            sys.exit("error: %s: belongs to another user and group, which ais_bench refuses; make it yours" % name)
-        if path == output and there.st_mode & (stat.S_IWGRP | stat.S_IRWXO):
-            sys.exit("error: %s: others may use this folder, which ais_bench refuses; chmod 750 it, or name another --output" % name)
-        if there.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            sys.exit("error: %s: others may write it, which ais_bench refuses; chmod -R go-w it" % name)
-EOF
-}
-
-# All that can be wrong with the inputs is found before the first long stage.
-check_inputs() {
-  local modules=(numpy PIL tqdm matplotlib) weights="" missing
-  if [ -n "$exports" ]; then
-    modules+=(torch torchvision onnx onnxruntime) # onnxruntime proves the export, also for an NPU
-  fi
-  if [ -z "$exports" ] && [ -n "$fidelity" ]; then
-    [ -f "$output/resnet34.onnx" ] || fail "--fidelity: there is no $output/resnet34.onnx to compare the .om with"
-    modules+=(onnxruntime)
-  fi
-  missing=$("$PYTHON" -c 'import importlib.util as u, sys; print(*[n for n in sys.argv[1:] if u.find_spec(n) is None])' "${modules[@]}")
-  [ -z "$missing" ] || fail "$PYTHON has no $missing; install with: $PYTHON -m pip install -r $HERE/requirements.txt"
-  [ -z "$demo" ] || return 0
-  if [ -n "$exports" ]; then
-    [ -f "$pth" ] || fail "$pth: no such weight file; get it with: wget $WEIGHTS_URL"
-    weights=$pth
-  fi
-  [ -d "$images" ] || fail "$images: no such folder of images; name it with --images"
-  [ -f "$labels" ] || fail "$labels: no such label file; name it with --labels"
-  [ -z "$classes" ] || [ -f "$classes" ] || fail "$classes: no such file of class names"
-  "$PYTHON" - "$HERE" "$images" "$labels" "${limit:-0}" "$weights" <<'EOF' || exit 1
-import sys
-sys.path.insert(0, sys.argv[1])
-import imagenet_acc_eval, imagenet_torch_preprocess, resnet34_pth2onnx
-images, labels, limit, weights = sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
-if weights:
-    resnet34_pth2onnx.check_hash(weights)
-labelled = imagenet_acc_eval.read_labels(labels)
-names = list(imagenet_torch_preprocess.find_images(images)[0])
-without = [name for name in names[:limit or len(names)] if name not in labelled]
-if without:
-    sys.exit("error: %s: has no label for %d images of %s (first: %s)" % (labels, len(without), images, without[0]))
-EOF
+  [ "$2" = -s ] || echo $$ >"$3"
 }
 
 # The command as a line to paste.
@@ -272,51 +210,120 @@ show() {
   printf '%s\n' "$line"
 }
 
-# What a stage's command and files look like now: command line, then number, bytes and newest change of each path's files.
-look_of() {
-  printf '%s\n' "$1"
-  shift
-  "$PYTHON" - "$@" <<'EOF'
-import os, sys
-for path in sys.argv[1:]:
-    try:
-        files = [os.path.join(place, name) for place, _, names in os.walk(path) for name in names] or [path]
-        stats = [os.stat(name) for name in files]
-        print(path, len(stats), sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats))
-    except OSError:
-        print(path, "missing")
-EOF
+# --- What may be skipped: identity, never time ---------------------------------------------------------------------------------------
+
+declare -A hashes=() # SHA-256 by path and state: each file is hashed once a run, unless something rewrote it
+
+sha256_of() { # by OpenSSL where it is, which is four times as fast
+  local line
+  if command -v openssl >/dev/null; then line=$(openssl dgst -sha256 -r <"$1"); else line=$(sha256sum <"$1"); fi && printf '%s' "${line%% *}"
 }
 
-# stage NAME OUTPUT... : INPUT... -- COMMAND...: run the command, unless it and all these files look as they did after its end.
+# look_of PATH...: a line for each: of a file its SHA-256, of a folder one of the paths, sizes and times in nanoseconds of all its files.
+look_of() {
+  local path state
+  for path in "$@"; do
+    if [ -d "$path" ]; then
+      printf '%s %s\n' "$(find -L "$path/" -name '.lock' -prune -o -type f -printf '%P %s %T@\n' | LC_ALL=C sort | sha256sum)" "$path"
+    elif state=$(stat -L -c '%d %i %s %.9Y %.9Z' -- "$path" 2>/dev/null) && [ -f "$path" ]; then
+      [ -n "${hashes[$path $state]:-}" ] || hashes[$path $state]=$(sha256_of "$path") || hashes[$path $state]="cannot be read"
+      printf '%s %s\n' "${hashes[$path $state]}" "$path"
+    else
+      printf 'missing %s\n' "$path"
+    fi
+  done
+}
+
+# own PATH...: record that these are ours to replace; what is there and was not made here is refused.
+own() {
+  local path made=$output/.stages/made
+  for path in "$@"; do
+    grep -qxF -e "${path#"$output"/}" "$made" 2>/dev/null && continue
+    if [ -e "$path" ] || [ -L "$path" ]; then
+      fail "$path: is there, but run_infer.sh did not make it; move it away, or name another --output"
+    fi
+    printf '%s\n' "${path#"$output"/}" >>"$made"
+  done
+}
+
+disown_results() { # of a batch size that failed: what an earlier run made must not pass for this one's
+  local path
+  for path in "$@"; do
+    if grep -qxF -e "${path#"$output"/}" "$output/.stages/made" 2>/dev/null; then rm -rf -- "$path"; fi
+  done
+}
+
+# stage NAME PART OUTPUT... : INPUT... -- COMMAND...: run the command, unless it, its packages and all these files are what they were at
+# its end. PART is its name in --stages; the first input is the script. Returns 0, 3 for a verdict, or 1 after the command failed.
 stage() {
-  local name=$1 shown stamp outputs=() inputs=()
-  shift
-  while [ "$1" != : ]; do outputs+=("$1") && shift; done
-  while [ "$1" != -- ]; do inputs+=("$1") && shift; done
-  shift
-  shown=$(show "$@")
-  commands+=("$shown")
-  stamp=$output/.stages/$name
-  if [ -f "$stamp" ] && [ "$(cat -- "$stamp")" = "$(look_of "$shown" "${outputs[@]}" "${inputs[@]:1}")" ]; then
-    echo "== $name: skipped, ${outputs[0]} is complete and newer than its inputs"
+  local name=$1 part=$2 outputs=() inputs=() stamp before status=0 log=$output/.stages/said
+  shift 2
+  while [ "$1" != : ]; do outputs+=("$1") && shift; done && shift
+  while [ "$1" != -- ]; do inputs+=("$1") && shift; done && shift
+  selected "$part" || return 0
+  stamp=$output/.stages/$name${shard:+.shard${shard/\//_of_}}
+  look_of "${inputs[@]}" >"$stamp.now" 2>/dev/null || fail "$stamp.now: cannot be written"
+  before=$(show "$@" && echo "$environment" && cat -- "$stamp.now")
+  rm -f -- "$stamp.now"
+  if [ -z "$force" ] && { [ -z "$force_perf" ] || [ "$part" != perf ]; } && [ -f "$stamp" ] &&
+    [ "$(cat -- "$stamp")" = "$before"$'\n'"$(look_of "${outputs[@]}")" ]; then
+    say "== $name: skipped, ${outputs[0]} is what it was, and so is all it was made from"
+    [ "$part" != report ] || cat -- "$log"
     return 0
   fi
-  rm -rf -- "$stamp" "${outputs[@]}"
-  echo "== $name: ${outputs[0]}"
-  echo "$shown"
-  local status=0
-  "$@" || status=$?
+  if [ -n "$check" ]; then
+    say "== $name: is to be done"
+    exit 1
+  fi
+  rm -f -- "$stamp"
+  own "${outputs[@]}"
+  [ -z "${fresh:-}" ] || disown_results "${outputs[@]}"
+  say "== $name: ${outputs[0]}"
+  say "$(show "$@")"
+  if [ "$part" = report ]; then # what it says is kept: a skipped one says it again
+    run "$@" >"$log" || status=$?
+    cat -- "$log"
+  elif [ -n "$quiet" ]; then
+    run "$@" >"$log" || status=$?
+    grep -E '^(PASS|FAIL|warning)' "$log" || true
+  else
+    run "$@" || status=$?
+  fi
   if [ "$status" -ne 0 ]; then
-    echo "error: stage $name failed with exit code $status" >&2
+    [ "$status" -eq 3 ] || printf 'error: stage %s failed with exit code %d\n' "$name" "$status" >&2
+    return "$status"
+  fi
+  if [ "$before" != "$(show "$@" && echo "$environment" && look_of "${inputs[@]}")" ]; then
+    echo "error: stage $name: its inputs changed while it ran; run the same line again" >&2
     return 1
   fi
-  look_of "$shown" "${outputs[@]}" "${inputs[@]:1}" >"$stamp.tmp"
-  if grep ' missing$' "$stamp.tmp" >&2; then
+  look_of "${outputs[@]}" >"$stamp.new"
+  if grep '^missing ' "$stamp.new" >&2; then
     echo "error: stage $name ended with exit code 0 but left the above missing" >&2
     return 1
   fi
-  mv -- "$stamp.tmp" "$stamp"
+  { printf '%s\n' "$before" && cat -- "$stamp.new"; } >"$stamp.whole" && mv -- "$stamp.whole" "$stamp"
+  rm -f -- "$stamp.new"
+}
+
+# In the background, so that a signal is answered at once and handed on; a command in the foreground would keep it waiting.
+run() {
+  local status=0
+  "$@" &
+  child=$!
+  wait "$child" || status=$?
+  child=""
+  return "$status"
+}
+
+stopped() {
+  trap '' INT TERM
+  if [ -n "$child" ]; then
+    kill -TERM "$child" 2>/dev/null || true
+    wait "$child" 2>/dev/null || true
+  fi
+  echo "stopped; what was finished is kept, the same line goes on from here" >&2 || true
+  exit "$1"
 }
 
 # stop NAME: a stage failed and nothing after it can be trusted.
@@ -324,159 +331,305 @@ stop() {
   fail "stage $1 failed (its message is above); what was finished is kept, the same line goes on from here"
 }
 
+# give_up PRECISION:SIZE REASON: this row is not whole; the others go on and the exit code will be 1.
+give_up() {
+  failed+=("$1=$2")
+  echo "error: ${1/:/, batch size }: $2; the others go on" >&2
+}
+
+# --- The engine ----------------------------------------------------------------------------------------------------------------------
+
+# set_env.sh reads unset variables and may end in a failing command, so this shell's strictness is lifted for it.
+source_set_env() {
+  local file tried=(/usr/local/Ascend/ascend-toolkit/set_env.sh "${HOME:-}/Ascend/ascend-toolkit/set_env.sh" /usr/local/Ascend/cann/set_env.sh)
+  [ -z "${ASCEND_SET_ENV:-}" ] || tried=("$ASCEND_SET_ENV")
+  for file in "${tried[@]}"; do
+    if [ -f "$file" ]; then
+      set +eu
+      # shellcheck disable=SC1090 # the path is known only here
+      . "$file" >/dev/null
+      set -eu
+      return 0
+    fi
+  done
+}
+
+# Can the NPU be used? Sets why, soc_version, and exports to nothing where the .om files are there and no atc could make them.
+find_ascend() {
+  local size one answer
+  command -v atc >/dev/null || source_set_env
+  if ! why=$("$PYTHON" "${here}tools/npu_info.py" --can-infer 2>&1); then
+    why=${why#error: }
+    return 1
+  fi
+  if ! command -v atc >/dev/null; then
+    why="ais_bench is there, but no atc"
+  else
+    for one in ${device//,/ }; do
+      [ -z "$soc_version" ] || break
+      if ! answer=$("$PYTHON" "${here}tools/npu_info.py" --soc-version --device "$one" 2>&1); then
+        why="atc is there, but ${answer#error: }"
+        break 2
+      fi
+      if [ -n "${chip:-}" ] && [ "$chip" != "$answer" ]; then
+        why="the devices $device are different chips ($chip, $answer)"
+        return 1
+      fi
+      chip=$answer
+    done
+    : "${soc_version:=${chip:-}}"
+    if [ -n "$soc_version" ]; then
+      why="ais_bench is there and atc can compile for $soc_version"
+      return 0
+    fi
+  fi
+  for size in $batch_sizes; do
+    if [ ! -s "$output/resnet34_bs$size.om" ]; then
+      why="$why, and no $output/resnet34_bs$size.om"
+      return 1
+    fi
+  done
+  exports="" why="$why; every .om is in $output and is taken as it is, --pth is not read"
+}
+
+choose_engine() {
+  case $engine in
+    onnxruntime) why="as asked" ;;
+    ais_bench) find_ascend || fail "--engine ais_bench: $why" ;;
+    auto) if find_ascend; then engine=ais_bench; else engine=onnxruntime; fi ;;
+  esac
+  say "engine: $engine ($why)"
+}
+
+# All that can be wrong with the inputs is found before the first long stage.
+check_inputs() {
+  local modules=(numpy PIL tqdm) file
+  if selected report; then modules+=(matplotlib jinja2); fi
+  if [ "$engine" = onnxruntime ] || [ -n "$fidelity" ] || selected export; then modules+=(onnxruntime onnx); fi
+  if [ -n "$exports" ] && selected export; then modules+=(torch torchvision); fi
+  environment=$("$PYTHON" "${here}tools/environment.py" --need "${modules[@]}") || exit 1
+  [ -z "$demo" ] || return 0
+  if [ -n "$exports" ] && selected export; then
+    [ -e "$pth" ] || fail "$pth: no such weight file; get it with: wget $WEIGHTS_URL"
+    [ -f "$pth" ] && [ -r "$pth" ] || fail "$pth: is no file that can be read; name the checkpoint with --pth"
+  fi
+  if selected preprocess; then
+    [ -d "$images" ] || fail "$images: no such folder of images; name it with --images"
+  fi
+  [ ! -d "$labels" ] || fail "$labels: is a folder, not a label file; tools/make_val_label.py makes one of class folders"
+  for file in "$labels" ${classes:+"$classes"}; do
+    [ -e "$file" ] || fail "$file: no such file; name it with --labels or --classes"
+    [ -f "$file" ] && [ -r "$file" ] || fail "$file: is no file that can be read"
+  done
+  # The evaluation compares it with the results; what the labels alone show is said now and not in an hour.
+  if [ -n "$classes" ] && ! awk 'FNR == NR { names++; next } NF && $NF >= names { exit 1 }' "$classes" "$labels"; then
+    fail "$classes: has fewer lines than $labels has classes; it needs one name a line"
+  fi
+}
+
+# --- The stages ----------------------------------------------------------------------------------------------------------------------
+
 make_demo() {
   local tiny=$output/tiny-imagenet
   pth=$tiny/resnet34-tiny.pth images=$tiny/val labels=$tiny/val_label.txt classes=$tiny/class_names.txt
-  stage demo "$tiny" : "$HERE/make_tiny_imagenet.py" -- "$PYTHON" "$HERE/make_tiny_imagenet.py" "$tiny" || stop demo
+  # The tool keeps a folder that is there and refuses another version's, so what is not the same any more goes first.
+  fresh=yes stage demo export "$tiny" : "${here}tools/make_tiny_imagenet.py" -- "$PYTHON" "${here}tools/make_tiny_imagenet.py" "$tiny" ||
+    stop demo
 }
 
-preprocess() {
-  # The script knows best which of its files are finished, so it is always asked.
-  local command=("$PYTHON" "$HERE/imagenet_torch_preprocess.py" resnet "$images" "$output/prep_dataset" ${limit:+--limit "$limit"})
-  echo "== preprocess: $output/prep_dataset"
-  commands+=("$(show "${command[@]}")")
-  echo "${commands[-1]}"
-  "${command[@]}" || stop preprocess
-  prepared=$(find "$output/prep_dataset" -maxdepth 1 -name '*.bin' | wc -l)
-}
-
+# export_onnx FILE [--input uint8]
 export_onnx() {
-  stage export "$output/resnet34.onnx" : "$pth" "$HERE/resnet34_pth2onnx.py" -- \
-    "$PYTHON" "$HERE/resnet34_pth2onnx.py" "$pth" "$output/resnet34.onnx" || stop export
+  local onnx=$1
+  shift
+  stage "export_$(basename -- "$onnx" .onnx)" export "$onnx" : "${here}resnet34_pth2onnx.py" "$pth" -- \
+    "$PYTHON" "${here}resnet34_pth2onnx.py" "$pth" "$onnx" "$@" ${recipe[@]+"${recipe[@]}"} || stop export
 }
 
-# ONNX Runtime's results of the first images, one at a time, for evaluate to compare with.
-infer_reference() {
-  stage reference "$output/reference" "$output/reference_summary.json" : "$output/resnet34.onnx" "$HERE/onnx_infer.py" \
-    "$output/prep_dataset" -- "$PYTHON" "$HERE/onnx_infer.py" --model "$output/resnet34.onnx" --input "$output/prep_dataset" \
-    --output "$output" --output_dirname reference --limit "$fidelity" || stop reference
+# preprocess NAME PART FOLDER TYPE [--sample N | --shard K/N]: the images as .bin files
+preprocess() {
+  local name=$1 part=$2 folder=$3 type=$4 script=${here}imagenet_torch_preprocess.py made
+  shift 4
+  made=$folder${shard:+/shard${shard/\//_of_}}
+  [ -z "$shard" ] || own_part "$folder"
+  local options=(--labels "$labels" ${limit:+--limit "$limit"} "$@" ${recipe[@]+"${recipe[@]}"} ${force:+--overwrite})
+  [ "$type" = float32 ] || options+=(--dtype "$type")
+  stage "$name" "$part" "$made" : "$script" "$images" "$labels" -- \
+    "$PYTHON" "$script" resnet "$images" "$folder" "${options[@]}" || stop "$name"
 }
 
-evaluate() {
-  local size=$1 reference=${fidelity:+$output/reference}
-  stage "evaluate_bs$size" "$output/result_bs$size.json" : "$output/result_bs$size" "$labels" "$HERE/imagenet_acc_eval.py" \
-    ${reference:+"$reference"} -- \
-    "$PYTHON" "$HERE/imagenet_acc_eval.py" "$output/result_bs$size" "$labels" "$output" "result_bs$size.json" \
-    --expect "$prepared" ${reference:+--reference "$reference"} && return 0
-  # Where only the reference disagrees, the JSON is there all the same: the report shows it, says so and fails.
-  [ -e "$output/result_bs$size.json" ]
+# The folder of all shards is recorded by whichever comes first.
+own_part() {
+  [ -n "$check" ] || [ -d "$1" ] || own "$1"
 }
 
-# With ONNX Runtime, at one batch size: inference over the data set, its accuracy, and pure inference.
-run_onnxruntime() {
-  local size=$1 onnx=$output/resnet34.onnx infer=$HERE/onnx_infer.py
-  stage "infer_bs$size" "$output/result_bs$size" "$output/result_bs${size}_summary.json" : "$onnx" "$infer" "$output/prep_dataset" -- \
-    "$PYTHON" "$infer" --model "$onnx" --input "$output/prep_dataset" --output "$output" \
-    --output_dirname "result_bs$size" --outfmt "$outfmt" --batchsize "$size" || stop "infer_bs$size"
-  evaluate "$size" || stop "evaluate_bs$size"
-  stage "perf_bs$size" "$output/perf_bs${size}_summary.json" "$output/perf_bs$size" : "$onnx" "$infer" -- \
-    "$PYTHON" "$infer" --model="$onnx" --loop="$loop" --batchsize="$size" --output "$output" \
-    --output_dirname "perf_bs$size" || stop "perf_bs$size"
+quantize() {
+  local source=$1 type=$2 script=${here}resnet34_quantize.py tool=() folder
+  folder=$output/prep_calibration$([ "$type" = float32 ] || echo "_$type")
+  fresh=yes preprocess calibration export "$folder" "$type" --sample "$((calibration_images + 64))" # 64: to compare on
+  [ "$engine" = onnxruntime ] || tool=(--tool amct --images "$((calibration_images < 32 ? calibration_images : 32))") # AMCT advises 16 to 32
+  [ "$engine" != onnxruntime ] || tool=(--images "$calibration_images")
+  stage quantize export "$output/resnet34_int8.onnx" "$output/resnet34_int8.onnx.calibration.txt" : "$script" "$source" "$folder/.manifest" -- \
+    "$PYTHON" "$script" "$source" "$output/resnet34_int8.onnx" --calibration "$folder" "${tool[@]}" || stop quantize
 }
 
 compile() {
-  local shown=(bash "$HERE/run_atc.sh" --onnx "$output/resnet34.onnx" --output "$output" --batch-sizes "$batch_sizes"
-    --soc-version "$soc_version")
-  echo "== compile: $output/resnet34_bs*.om"
-  commands+=("$(show "${shown[@]}")")
-  echo "${commands[-1]}"
-  "${shown[@]}" || echo "error: stage compile failed for some batch size; the others go on" >&2
+  local onnx=$1 name size oms=() aipp=()
+  name=$(basename -- "$onnx" .onnx)
+  [ "$dtype" = float32 ] || aipp=(--aipp)
+  for size in $batch_sizes; do oms+=("$output/${name}_bs$size.om" "$output/${name}_bs$size.om.json"); done
+  stage "compile_$name" compile "${oms[@]}" : "${here}run_atc.sh" "$onnx" -- \
+    bash "${here}run_atc.sh" --onnx "$onnx" --output "$output" --batch-sizes "$batch_sizes" --soc-version "$soc_version" \
+    --device "${device%%,*}" ${aipp[@]+"${aipp[@]}"} ${force:+--force} ||
+    echo "error: stage compile failed for some batch size; the others go on" >&2
 }
 
-# give_up SIZE REASON: this batch size has no whole row; the others go on and the exit code will be 1.
-give_up() {
-  failed+=("$1=$2")
-  echo "error: batch size $1: $2; the other batch sizes go on" >&2
+# ONNX Runtime's results of the first images (where there are shards, of the first), one at a time, to compare an .om's with.
+infer_reference() {
+  local input=$prepared first
+  for first in "$prepared"/shard1_of_*; do
+    if [ ! -f "$input/.manifest" ] && [ -d "$first" ]; then input=$first; fi
+  done
+  stage reference evaluate "$output/reference" "$output/reference_summary.json" : "${here}onnx_infer.py" "$1" "$input/.manifest" -- \
+    "$PYTHON" "${here}onnx_infer.py" --model "$1" --input "$input" --output "$output" --output_dirname reference \
+    --limit "$fidelity" || stop reference
 }
 
-# The same with ais_bench on one or more NPUs: the guide's two commands at one batch size.
-run_ais_bench() {
-  local size=$1 om=$output/resnet34_bs$1.om result=$output/result_bs$1 perf=$output/perf_bs$1 problem
-  local dirname=--output_dirname on=() divide=() made=("$output/result_bs$1" "$output/result_bs${1}_summary.json")
-  grep -q -e --output_dirname <<<"$bench_help" || dirname=--output-dirname
-  [ "$device" = 0 ] || on=(--device "$device")
-  if [[ $device == *,* ]]; then
-    made=("$result") # each device has its summary inside
-    # Newer ones give every device all the files unless told otherwise; a bare switch in some builds, with a value in others.
-    if grep -q -e '--divide_input' <<<"$bench_help"; then divide=(--divide_input); fi
-    if grep -q -e '--divide-input' <<<"$bench_help"; then divide=(--divide-input); fi
-    [ ${#divide[@]} -eq 0 ] || grep -q '\[--divide[_-]input\]' <<<"$bench_help" || divide+=(1)
+# One row: inference over the data set, its accuracy, and pure inference, at one precision and batch size.
+row() {
+  local precision=$1 size=$2 model=$3 suffix name folder status runner on=() exclude=() input=$prepared
+  suffix=$([ "$precision" = fp32 ] || echo "_$precision")_bs$size
+  name=result$suffix folder=$output/result$suffix
+  runner=${here}onnx_infer.py on=(--batchsize "$size" ${provider:+--provider "$provider"})
+  if [ "$engine" = ais_bench ]; then
+    runner=${here}npu_infer.py on=(--batchsize "$size" --device "$device")
+    if [ ! -s "$model" ]; then
+      disown_results "$folder" "${folder}_summary.json" "$folder.json" "$output/perf$suffix" "$output/perf${suffix}_summary.json"
+      give_up "$precision:$size" "there is no $model, atc failed"
+      return
+    fi
   fi
-  if [ ! -s "$om" ]; then
-    rm -rf -- "$result" "${result}_summary.json" "$result.json" "$perf" "${perf}_summary.json"
-    give_up "$size" "there is no $om, atc failed"
+  local made=("$folder" "${folder}_summary.json")
+  if [ -n "$shard" ]; then
+    own_part "$folder"
+    made=("$folder/shard${shard/\//_of_}" "$folder/shard${shard/\//_of_}_summary.json") input=$prepared/shard${shard/\//_of_}
+    name=$name/shard${shard/\//_of_}
+  fi
+  if ! stage "infer$suffix" infer "${made[@]}" : "$runner" "$model" "$input/.manifest" -- \
+    "$PYTHON" "$runner" --model "$model" --input "$input" --output "$output" --output_dirname "$name" --outfmt "$outfmt" "${on[@]}"; then
+    disown_results "$folder.json"
+    give_up "$precision:$size" "its inference failed"
     return
   fi
-  if ! stage "infer_bs$size" "${made[@]}" : "$om" "$output/prep_dataset" -- \
-    "$PYTHON" -m ais_bench --model "$om" --input "$output/prep_dataset" --output "$output" \
-    "$dirname" "result_bs$size" --outfmt "$outfmt" ${on[@]+"${on[@]}"} ${divide[@]+"${divide[@]}"}; then
-    rm -f -- "$result.json"
-    give_up "$size" "inference with ais_bench failed"
-    return
+  [ "$precision" = fp32 ] || exclude=(--exclude "$output/resnet34_int8.onnx.calibration.txt" --baseline "$output/result_bs$size")
+  status=0
+  stage "evaluate$suffix" evaluate "$folder.json" : "${here}imagenet_acc_eval.py" "$labels" "$folder" ${exclude[@]+"${exclude[@]:1}"} \
+    ${classes:+"$classes"} -- \
+    "$PYTHON" "${here}imagenet_acc_eval.py" "$folder" "$labels" "$output" "$(basename -- "$folder").json" ${classes:+--classes "$classes"} \
+    ${exclude[@]+"${exclude[@]}"} ${gates[@]+"${gates[@]}"} || status=$?
+  case $status in
+    0) ;;
+    3) verdict=yes ;;
+    *) disown_results "$folder.json" && give_up "$precision:$size" "its accuracy cannot be judged" && return ;;
+  esac
+  if [ -n "$fidelity" ] && [ "$precision" = fp32 ]; then
+    status=0
+    stage "fidelity$suffix" evaluate "$output/fidelity$suffix.json" : "${here}compare_scores.py" "$folder" "$output/reference" -- \
+      "$PYTHON" "${here}compare_scores.py" "$folder" "$output/reference" --json "$output/fidelity$suffix.json" || status=$?
+    case $status in 0) ;; 3) verdict=yes ;; *) give_up "$precision:$size" "it cannot be compared with the reference" && return ;; esac
   fi
-  if problem=$(missing_parts "$result" "$prepared"); [ -n "$problem" ]; then
-    rm -f -- "$output/.stages/infer_bs$size" "$result.json"
-    give_up "$size" "ais_bench ended with exit code 0, but $problem"
-    return
-  fi
-  evaluate "$size" || { give_up "$size" "its accuracy cannot be judged" && return; }
-  made=("${perf}_summary.json" "$perf")
-  [[ $device != *,* ]] || made=("$perf")
-  if ! stage "perf_bs$size" "${made[@]}" : "$om" -- \
-    "$PYTHON" -m ais_bench --model="$om" --loop="$loop" --batchsize="$size" --output "$output" \
-    "$dirname" "perf_bs$size" ${on[@]+"${on[@]}"}; then
-    give_up "$size" "pure inference with ais_bench failed"
-  elif problem=$(missing_parts "$perf" 0); [ -n "$problem" ]; then
-    rm -rf -- "$output/.stages/perf_bs$size" "$perf"
-    give_up "$size" "ais_bench ended with exit code 0, but $problem"
-  fi
+  local runs=("--loop=$loop")
+  [ -z "$seconds" ] || runs=("--seconds=$seconds")
+  stage "perf$suffix" perf "$output/perf$suffix" "$output/perf${suffix}_summary.json" : "$runner" "$model" -- \
+    "$PYTHON" "$runner" "--model=$model" "${runs[@]}" "--batchsize=$size" --output "$output" --output_dirname "perf$suffix" "${on[@]:2}" ||
+    give_up "$precision:$size" "its pure inference failed"
 }
 
-# missing_parts FOLDER N: says what ais_bench left out: a device's part (its summary comes last), or some of N results.
-missing_parts() {
-  local one place=0 found
-  if [[ $device == *,* ]]; then
-    for one in ${device//,/ }; do
-      if [ ! -f "$1/device${one}_summary.json" ] && [ ! -f "$1/device${one}_${place}_summary.json" ]; then
-        echo "the part of device $one is missing"
-        return
-      fi
-      place=$((place + 1))
+report() {
+  local precisions=$1 suffix size precision stamps=() stamp
+  for stamp in demo export_resnet34 export_resnet34_uint8 calibration quantize compile_resnet34 compile_resnet34_int8 preprocess reference; do
+    stamps+=("$output/.stages/$stamp" "$output/.stages/$stamp".shard*)
+  done
+  for precision in $precisions; do
+    for size in $batch_sizes; do
+      suffix=$([ "$precision" = fp32 ] || echo "_$precision")_bs$size
+      for stamp in infer evaluate fidelity perf; do
+        stamps+=("$output/.stages/$stamp$suffix" "$output/.stages/$stamp$suffix".shard*)
+      done
     done
+  done
+  for stamp in "${stamps[@]}"; do
+    if [ -f "$stamp" ]; then head -n 1 -- "$stamp"; fi
+  done >"$output/.stages/commands"
+  if ! cmp -s -- "$output/.stages/commands" "$output/commands.sh"; then
+    own "$output/commands.sh"
+    mv -f -- "$output/.stages/commands" "$output/commands.sh"
   fi
-  found=$(find "$1" -mindepth 1 -maxdepth 2 -name "*_0.*" ! -name '*_summary.json' | wc -l)
-  [ "$2" -eq 0 ] || [ "$found" -eq "$2" ] || echo "left $found of $2 results"
+  rm -f -- "$output/.stages/commands"
+  local inputs=() kind images_option=() status=0
+  for precision in $precisions; do
+    for size in $batch_sizes; do
+      suffix=$([ "$precision" = fp32 ] || echo "_$precision")_bs$size
+      for kind in "result$suffix.json" "result${suffix}_summary.json" "perf${suffix}_summary.json" ${fidelity:+"fidelity$suffix.json"}; do
+        inputs+=("$output/$kind")
+      done
+    done
+  done
+  [ ! -d "$images" ] || images_option=(--images "$images")
+  local force=$force
+  [ ${#report_options[@]} -eq 0 ] || force=yes # whether the reference is the same is not looked at
+  stage report report "$output"/report.{md,json,png,html} : "${here}report.py" "${here}report.html.jinja" "$output/commands.sh" "${inputs[@]}" -- \
+    "$PYTHON" "${here}report.py" "$output" --batch-sizes "$batch_sizes" --precisions "$precisions" --dataset "$images" \
+    ${images_option[@]+"${images_option[@]}"} ${report_options[@]+"${report_options[@]}"} ${quiet:+--quiet} \
+    ${failed[@]+--failed "${failed[@]}"} || status=$?
+  case $status in 0) ;; 3) verdict=yes ;; *) exit 1 ;; esac
 }
 
 main() {
   parse_args "$@"
   command -v "$PYTHON" >/dev/null || fail "$PYTHON: not found; install Python 3.7 or newer, or set PYTHON to its name"
-  trap 'echo "interrupted; what was finished is kept, the same line goes on from here" >&2; exit 130' INT TERM
+  trap 'stopped 130' INT
+  trap 'stopped 143' TERM
+  take_output
+  lock_output
   choose_engine
   check_inputs
-  lock_output
-  rm -f -- "$output"/report.{md,json,png,html} # an old report must not pass for this run's, should this run fail
-  [ -z "$demo" ] || make_demo
-  preprocess
-  local size oms=() report_failed=""
-  [ -z "$exports" ] || export_onnx
-  if [ "$engine" = ais_bench ]; then
-    [ -z "$exports" ] || compile
-    for size in $batch_sizes; do
-      [ ! -e "$output/resnet34_bs$size.om" ] || oms+=("$output/resnet34_bs$size.om")
-    done
-    check_ais_bench_paths "$output" "$output/prep_dataset" ${oms[@]+"${oms[@]}"}
+  local onnx=$output/resnet34.onnx graph=$output/resnet34.onnx precisions=fp32 precision size model
+  prepared=$output/prep_dataset
+  if [ "$dtype" = uint8 ]; then prepared=$output/prep_dataset_uint8 graph=$output/resnet34_uint8.onnx; fi
+  if selected report && [ -z "$check" ]; then # an old report must not pass for this run's, should this run fail
+    [ -f "$output/.stages/report" ] || disown_results "$output"/report.{md,json,png,html}
   fi
-  [ -z "$fidelity" ] || infer_reference
-  for size in $batch_sizes; do
-    "run_$engine" "$size"
+  [ -z "$demo" ] || make_demo
+  # The export comes before the long stages: a wrong checkpoint shows in seconds. An NPU compiles the float graph, with AIPP for
+  # pixels; ONNX Runtime takes the graph of the wanted type itself.
+  if [ -n "$exports" ]; then
+    if [ "$engine" = ais_bench ] || [ "$dtype" = float32 ]; then export_onnx "$onnx"; fi
+    if [ "$dtype" = uint8 ] && { [ "$engine" = onnxruntime ] || [ -n "$fidelity" ]; }; then export_onnx "$graph" --input uint8; fi
+    if [ -n "$int8" ]; then
+      precisions="fp32 int8"
+      if [ "$engine" = ais_bench ]; then quantize "$onnx" float32; else quantize "$graph" "$dtype"; fi
+    fi
+    if [ "$engine" = ais_bench ]; then
+      compile "$onnx"
+      [ -z "$int8" ] || compile "$output/resnet34_int8.onnx"
+    fi
+  fi
+  preprocess preprocess preprocess "$prepared" "$dtype" ${shard:+--shard "$shard"}
+  [ -z "$fidelity" ] || [ -n "$shard" ] || infer_reference "$graph"
+  for precision in $precisions; do
+    for size in $batch_sizes; do
+      model=$graph
+      [ "$precision" = fp32 ] || model=$output/resnet34_int8.onnx
+      if [ "$engine" = ais_bench ]; then
+        model=$output/resnet34_bs$size.om
+        [ "$precision" = fp32 ] || model=$output/resnet34_int8_bs$size.om
+      fi
+      row "$precision" "$size" "$model"
+    done
   done
-  [ -n "$exports" ] || pth=""
-  "$PYTHON" "$HERE/report.py" "$output" --engine "$engine" --chip "$soc_version" --device "$device" --dataset "$images" \
-    --batch-sizes "$batch_sizes" --pth "$pth" ${classes:+--classes "$classes"} --commands "${commands[@]}" \
-    --failed ${failed[@]+"${failed[@]}"} || report_failed=yes
-  [ ${#failed[@]} -eq 0 ] || fail "no whole result for batch size $(printf '%s; ' "${failed[@]/=/: }")the report shows dashes there"
-  [ -z "$report_failed" ] || exit 1
+  if selected report; then report "$precisions"; fi
+  [ ${#failed[@]} -eq 0 ] || fail "no whole result for $(printf '%s; ' "${failed[@]/=/: }")the report shows dashes there"
+  [ -z "$verdict" ] || exit 3
 }
 
 main "$@"

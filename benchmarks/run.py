@@ -8,6 +8,7 @@ compared with. Each pair runs in turns; the table has the median of the turns' r
 Exit code 0: all was measured, whatever the figures; 1: something did not run; 2: wrong usage.
 """
 import argparse
+import functools
 import json
 import os
 import platform
@@ -24,7 +25,7 @@ ROOT = os.path.dirname(HERE)
 sys.path.insert(0, ROOT)
 CPUS = len(os.sched_getaffinity(0))
 SCRIPTS = ("imagenet_torch_preprocess.py", "imagenet_acc_eval.py", "onnx_infer.py", "resnet34_pth2onnx.py", "report.py",
-           "make_val_label.py", "make_tiny_imagenet.py")
+           "resnet34_quantize.py", "tools/make_val_label.py", "tools/make_tiny_imagenet.py")
 # images, images for memory, batch sizes, files of inference each, results to evaluate, turns, turns of a start
 FULL = 600, 10000, (1, 8, 32), 64, 50000, 5, 9
 SMALL = 48, 200, (8,), 32, 1000, 1, 1
@@ -103,17 +104,20 @@ class Table:
 
 # What each stage is compared with. Those called apart take texts and return the seconds of their loop, or None for all.
 
-def preprocessing(source, destination, workers):
+def preprocessing(source, destination, workers, dtype="float32"):
     """The project's, without the start of Python and its imports, which measure_start has."""
-    import imagenet_torch_preprocess
-    jobs = imagenet_torch_preprocess.plan(imagenet_torch_preprocess.find_images(source)[0], destination, "resnet", False)
+    import imagenet_torch_preprocess as stage
+    images = stage.find_images(source, destination)[0]
+    recipe = dict(stage.MODELS["resnet"], dtype=dtype, layout=stage.LAYOUTS[dtype])
+    record = {"model_type": "resnet", "recipe": recipe, "pillow": "", "numpy": "", "script_sha256": "", "shard": None}
+    jobs = stage.plan(destination, images, images, record, False)[0]
     start = time.perf_counter()
-    if imagenet_torch_preprocess.run(jobs, "resnet", int(workers)):
+    if stage.run(jobs, destination, recipe, int(workers)):
         sys.exit("some images could not be read")
     return time.perf_counter() - start
 
 
-def bound(source, destination, workers, copy):
+def bound(source, destination, workers, copy, size=602112):
     """Pillow's decoding, resizing and cropping, and writing as many ready bytes as a .bin has: what the work must cost.
 
     With the copy of the decoded image that convert("RGB") makes, as torchvision's loader has it, or without.
@@ -122,7 +126,7 @@ def bound(source, destination, workers, copy):
 
     from PIL import Image  # noqa: F401 (imported before the start, as the project's does)
     paths = sorted(entry.path for entry in os.scandir(source))
-    processes = [multiprocessing.Process(target=bound_work, args=(paths[number::int(workers)], destination, copy))
+    processes = [multiprocessing.Process(target=bound_work, args=(paths[number::int(workers)], destination, copy, int(size)))
                  for number in range(int(workers))]
     start = time.perf_counter()
     for process in processes:
@@ -134,9 +138,9 @@ def bound(source, destination, workers, copy):
     return time.perf_counter() - start
 
 
-def bound_work(paths, destination, copy):
+def bound_work(paths, destination, copy, size):
     from PIL import Image
-    ready = b"\1" * 602112
+    ready = b"\1" * size
     for path in paths:
         image = Image.open(path)
         image.load()
@@ -144,11 +148,11 @@ def bound_work(paths, destination, copy):
             image = image.convert("RGB")
         width, height = image.size
         if width <= height:
-            size = 256, int(256 * height / width)
+            width, height = 256, int(256 * height / width)
         else:
-            size = int(256 * width / height), 256
-        left, top = (size[0] - 224) // 2, (size[1] - 224) // 2
-        image.resize(size, Image.BILINEAR).crop((left, top, left + 224, top + 224)).tobytes()
+            width, height = int(256 * width / height), 256
+        left, top = (width - 224) // 2, (height - 224) // 2
+        image.resize((width, height), Image.BILINEAR).crop((left, top, left + 224, top + 224)).tobytes()
         with open(os.path.join(destination, os.path.basename(path) + ".bin"), "wb") as file:
             file.write(ready)
 
@@ -217,14 +221,29 @@ def plain_bin(folder):
 
 
 def plain_pipeline(source, model):
-    """torchvision's transforms and ONNX Runtime in one loop, at batch size 8, nothing on disk."""
+    """timm's way: transforms in a DataLoader with two workers, ONNX Runtime in the loop, batch size 8, nothing on disk."""
+    import onnxruntime
+    import torch
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    hits = 0
+    for batch in torch.utils.data.DataLoader(Images(source), batch_size=8, num_workers=2):
+        hits += int((session.run(None, {"image": batch.numpy()})[0].argmax(axis=1) == 0).sum())
+
+
+def ready_array(model, batch, runs):
+    """Seconds of a session on a ready array, so many times."""
     import numpy as np
     import onnxruntime
-    images = Images(source)
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    for first in range(0, len(images), 8):
-        batch = np.stack([images[place].numpy() for place in range(first, min(first + 8, len(images)))])
-        session.run(None, {"image": batch})
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = CPUS
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    given = session.get_inputs()[0]
+    array = np.ones([int(batch)] + given.shape[1:], np.uint8 if "uint8" in given.type else np.float32)
+    session.run(None, {given.name: array})
+    start = time.perf_counter()
+    for _ in range(int(runs)):
+        session.run(None, {given.name: array})
+    return time.perf_counter() - start
 
 
 # The measurements, in the guide's order.
@@ -241,8 +260,13 @@ def measure_preprocessing(table, work, images, many, turns):
                      lambda: afresh("bound", CPUS, "no copy"), lambda: apart("dataloader", images, CPUS))
     bound_is = "the bound: decode as torchvision's loader, resize, crop, write"
     table.add("preprocessing", bound_is, ">= 0.95", [turn[1] / turn[0] for turn in times])
-    table.add("preprocessing", "the same without the loader's copy of the image", "-", [turn[2] / turn[0] for turn in times])
+    strict = "the same without the loader's copy of the image"
+    table.add("preprocessing", strict, ">= 0.93", [turn[2] / turn[0] for turn in times])
     table.add("preprocessing", "torchvision in a DataLoader, nothing written", ">= 1.1", [turn[3] / turn[0] for turn in times])
+    times = in_turns(turns, lambda: afresh("preprocessing", CPUS, "uint8"), lambda: afresh("bound", CPUS, "no copy", 150528),
+                     lambda: afresh("preprocessing", CPUS))
+    table.add("preprocessing, uint8", "its own bound, without a copy", ">= 0.97", [turn[1] / turn[0] for turn in times])
+    table.add("preprocessing, uint8", "float32", ">= 1.1", [turn[2] / turn[0] for turn in times])
     if CPUS > 1:
         times = in_turns(turns, lambda: afresh("preprocessing", 2), lambda: afresh("preprocessing", 1))
         table.add("preprocessing, two processes", "one process", ">= 1.8", [two / one for one, two in times])
@@ -267,47 +291,65 @@ def subset(images, work, count):
     return folder
 
 
-def measure_inference(table, work, prep, model, weights, batches, count, turns):
+def measure_inference(table, work, models, weights, batches, count, turns):
+    """Files to results, against the same model on a ready array; models: {name: (model, its prep_dataset)}."""
     for batch in batches:
-        measure_batch(table, os.path.join(work, "inferred"), prep, model, weights, batch, max(count, 3 * batch), turns)
-    many = len(os.listdir(prep)) - 1  # all but the file that remembers the model type
-    for files in (32, many):
-        peak = script("onnx_infer.py", "--model", model, "--input", prep, "--output", work, "--output_dirname", "inferred",
-                      "--batchsize", "8", "--limit", files)[1]
-        table.add("memory of inference, batch 8, %d files" % files, "", "the same", [peak], " MB")
+        for name, (model, prep) in models.items():
+            prepared = sum(entry.name.endswith(".bin") for entry in os.scandir(prep))
+            files = min(max(count, 3 * batch), prepared) // batch * batch
+            times = in_turns(turns, functools.partial(over_files, work, model, prep, batch, files),
+                             functools.partial(apart, "ready_array", model, batch, files // batch))
+            table.add("inference over files, %s, batch %d" % (name, batch), "the same model, a ready array",
+                      ">= 0.95" if name == "INT8" else ">= 0.97", [two / one for one, two in times])
+        runs = max(2, count // batch)
+        ready = [functools.partial(apart, "ready_array", models[name][0], batch, runs) for name in ("float32", "uint8", "INT8")]
+        times = in_turns(turns, functools.partial(apart, "eager", weights, batch, runs), *ready)
+        what = "ONNX Runtime, batch %d" % batch
+        table.add(what, "PyTorch eager, better layout", ">= 1.15", [turn[0] / turn[1] for turn in times])
+        table.add(what + ", uint8", "float32", "about 1", [turn[1] / turn[2] for turn in times])
+        table.add(what + ", INT8", "float32", ">= 3.0 with VNNI", [turn[1] / turn[3] for turn in times])
 
 
-def measure_batch(table, output, prep, model, weights, batch, count, turns):
-    import onnx_infer
-    session, name, dtype, shape = onnx_infer.open_model(model, batch, CPUS)
-    files = onnx_infer.find_inputs(prep)
-    files = (files * (1 + count // len(files)))[:count]
-    groups = [files[first:first + batch] for first in range(0, len(files), batch)]
-    ready = onnx_infer.read_batch(groups[0], batch, dtype, shape)
-    options = argparse.Namespace(warmup_count=0, loop=1, outfmt="TXT")
-    os.makedirs(output, exist_ok=True)
+def over_files(work, model, prep, batch, files):
+    """Seconds from files to results, by the project's own record of them."""
+    script("onnx_infer.py", "--model", model, "--input", prep, "--output", work, "--output_dirname", "inferred",
+           "--batchsize", batch, "--limit", files)
+    with open(os.path.join(work, "inferred_summary.json")) as file:
+        return json.load(file)["wall"]["seconds"]
 
-    def over_files():
+
+def measure_again(table, work, turns):
+    """run_infer.sh: a second run, all skipped; and a kill in the middle of an inference."""
+    import signal
+    run = ["bash", os.path.join(ROOT, "run_infer.sh"), "--demo", "--engine", "onnxruntime", "--batch-sizes", "1"]
+    env = dict(os.environ, PYTHON=sys.executable)
+
+    def seconds(*command):
         start = time.perf_counter()
-        onnx_infer.infer(session, name, dtype, shape, groups, batch, options, output)
+        subprocess.run(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
         return time.perf_counter() - start
 
-    def over_ready():
-        start = time.perf_counter()
-        for _ in groups:
-            session.run(None, {name: ready})
-        return time.perf_counter() - start
-
-    over_ready()
-    times = in_turns(turns, over_files, over_ready, lambda: apart("eager", weights, batch, len(groups)))
-    what = "inference over files, batch %d" % batch
-    table.add(what, "the same session, a ready array", ">= 0.97", [two / one for one, two, _ in times])
-    table.add(what, "PyTorch eager, better layout", ">= 1.15", [three / one for one, _, three in times])
-    shutil.rmtree(output)
+    folder = os.path.join(work, "again")
+    undisturbed = seconds(*(run + ["--output", folder]))
+    second = run + ["--output", folder]
+    times = in_turns(max(turns, 3), lambda: seconds(*second), lambda: seconds(sys.executable, "-c", "import numpy"))
+    table.add("a second run of run_infer.sh, all skipped", "import numpy", "<= 8", [one / two for one, two in times])
+    folder = os.path.join(work, "killed")
+    start = time.perf_counter()
+    process = subprocess.Popen(run + ["--output", folder], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               start_new_session=True)
+    partial = os.path.join(folder, ".result_bs1.partial")
+    while process.poll() is None and not (os.path.isdir(partial) and len(os.listdir(partial)) > 32):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run(run + ["--output", folder], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
+    total = time.perf_counter() - start
+    table.add("killed at 50 % of the inference and run again", "undisturbed", "<= 1.1", [total / undisturbed])
 
 
 def measure_evaluation(table, work, count, turns):
-    for outfmt, plain, reach in (("TXT", "plain_text", ">= 8"), ("BIN", "plain_bin", ">= 2")):
+    for outfmt, plain, reach in (("TXT", "plain_text", ">= 9"), ("BIN", "plain_bin", ">= 2.2")):
         measure_format(table, work, count, outfmt, plain, reach, turns)
 
 
@@ -356,18 +398,26 @@ def measure_script(table, name, reach, turns):
     table.add("time of %s, wrong usage" % name, "import numpy", reach, [three / one for one, _, three in times])
 
 
-def measure_pipeline(table, work, images, model, turns):
-    prep = os.path.join(work, "prep_all")
+def measure_pipeline(table, work, images, model, int8, turns):
+    """From JPEG to Top-1, all processes and imports, against timm's way."""
+    labels = os.path.join(work, "labels.txt")
+    with open(labels, "w") as file:
+        file.writelines("%s 0\n" % name for name in sorted(os.listdir(images)))
 
-    def ours():
+    def ours(model, dtype):
+        prep = os.path.join(work, "prep_all")
         shutil.rmtree(prep, ignore_errors=True)
-        return (script("imagenet_torch_preprocess.py", "resnet", images, prep)[0]
-                + script("onnx_infer.py", "--model", model, "--input", prep, "--output", work, "--output_dirname", "all",
-                         "--batchsize", "8")[0])
+        return sum(script(*command)[0] for command in (
+            ("imagenet_torch_preprocess.py", "resnet", images, prep, "--dtype", dtype),
+            ("onnx_infer.py", "--model", model, "--input", prep, "--output", work, "--output_dirname", "all", "--batchsize", "8"),
+            ("imagenet_acc_eval.py", os.path.join(work, "all"), labels, work, "all.json")))
 
-    times = in_turns(turns, ours, lambda: apart("plain_pipeline", images, model))
-    table.add("preprocessing and inference, batch 8", "torchvision + ONNX Runtime in one loop", ">= 1.0",
-              [two / one for one, two in times])
+    times = in_turns(turns, lambda: ours(model, "float32"), lambda: ours(int8, "uint8"),
+                     lambda: apart("plain_pipeline", images, model))
+    what = "%d images from JPEG to Top-1, batch 8, " % len(os.listdir(images))
+    against = "timm's way, DataLoader with 2 workers, one process"
+    table.add(what + "float32", against, ">= 1.6", [three / one for one, _, three in times])
+    table.add(what + "INT8 with uint8 files", against, ">= 3.5", [three / two for _, two, three in times])
 
 
 def draw_images(folder, count):
@@ -375,7 +425,7 @@ def draw_images(folder, count):
     import numpy as np
     from PIL import Image
 
-    from make_tiny_imagenet import draw
+    from tools.make_tiny_imagenet import draw
     random, drawn = np.random.RandomState(1), min(count, 100)
     os.mkdir(folder)
     for number in range(count):
@@ -424,21 +474,27 @@ def main():
     with tempfile.TemporaryDirectory(prefix="benchmark", dir=IN_MEMORY if roomy else None) as work:
         images = os.path.join(work, "images")
         if args.images:
-            import imagenet_torch_preprocess
-            found = os.path.join(work, "found")
-            os.mkdir(found)
-            for path in imagenet_torch_preprocess.find_images(args.images)[0].values():
-                os.symlink(os.path.abspath(path), os.path.join(found, os.path.basename(path)))
-            images = subset(found, work, count)
+            images = subset(args.images, work, count)
         else:
             draw_images(images, count)
         weights, model = make_model(work)
         table = Table()
         measure_start(table, starts)
         measure_preprocessing(table, work, images, many, turns)
-        measure_pipeline(table, work, subset(images, work, min(count, 128)), model, min(turns, 3))
-        measure_inference(table, work, os.path.join(work, "prep_all"), model, weights, batches, files, min(turns, 3))
+        preps = {dtype: os.path.join(work, "prep_" + dtype) for dtype in ("float32", "uint8")}
+        sizes = []
+        for dtype, prep in preps.items():
+            script("imagenet_torch_preprocess.py", "resnet", images, prep, "--dtype", dtype)
+            sizes.append(sum(entry.stat().st_size for entry in os.scandir(prep) if entry.name.endswith(".bin")))
+        table.add("bytes of the .bin files, uint8", "float32", "0.25", [sizes[1] / sizes[0]])
+        uint8, int8 = os.path.join(work, "resnet34_uint8.onnx"), os.path.join(work, "resnet34_int8.onnx")
+        script("resnet34_pth2onnx.py", weights, uint8, "--input", "uint8")
+        script("resnet34_quantize.py", uint8, int8, "--calibration", preps["uint8"], "--images", "16")
+        models = {"float32": (model, preps["float32"]), "uint8": (uint8, preps["uint8"]), "INT8": (int8, preps["uint8"])}
+        measure_pipeline(table, work, subset(images, work, 24 if args.small else 200), model, int8, min(turns, 3))
+        measure_inference(table, work, models, weights, batches, files, min(turns, 3))
         measure_evaluation(table, work, results, min(turns, 3))
+        measure_again(table, work, turns)
     if args.json:
         with open(args.json, "w") as file:
             json.dump({"versions": versions, "small": args.small, "rows": table.rows}, file, indent=1)

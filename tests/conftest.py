@@ -1,4 +1,5 @@
-"""Shared by all tests: how a script is run, and the tiny data set, made once, by the project's own scripts."""
+"""Shared by all tests: how a script is run, a small model and small images, and the demo, made once by the project's scripts."""
+import json
 import os
 import signal
 import subprocess
@@ -12,14 +13,23 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+FLOAT_RECIPE = {"resize": 256, "crop": 224, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "dtype": "float32", "layout": "CHW"}
+UINT8_RECIPE = dict(FLOAT_RECIPE, dtype="uint8", layout="HWC")
+
+
+def command(name, *arguments):
+    """The words that run one of the scripts, as subprocess takes them."""
+    program = ["bash"] if name.endswith(".sh") else [sys.executable]
+    return program + [str(REPOSITORY / name)] + [os.fspath(argument) for argument in arguments]
 
 
 def script(name, *arguments, **options):
     """Run one of the scripts as a user does; returns the finished process with its text output."""
-    program = ["bash"] if name.endswith(".sh") else [sys.executable]
     options.setdefault("env", dict(os.environ, PYTHON=sys.executable))
-    return subprocess.run(program + [str(REPOSITORY / name)] + [os.fspath(argument) for argument in arguments],
-                          capture_output=True, stdin=subprocess.DEVNULL, encoding="utf-8", errors="replace", **options)
+    options.setdefault("timeout", 600)
+    return subprocess.run(command(name, *arguments), capture_output=True, stdin=subprocess.DEVNULL,
+                          encoding="utf-8", errors="replace", **options)
 
 
 def succeeds(name, *arguments, **options):
@@ -32,28 +42,21 @@ def fails(code, name, *arguments, **options):
     """The one sentence a failing script writes to stderr."""
     process = script(name, *arguments, **options)
     assert process.returncode == code, process.stdout + process.stderr
-    assert "Traceback" not in process.stderr
+    assert "Traceback" not in process.stderr, process.stderr
     sentences = [line for line in process.stderr.splitlines() if "error: " in line]
     assert sentences, process.stderr
     return sentences[-1]
 
 
-def interrupted(pipe, name, *arguments):
-    """What a script writes to stderr when Ctrl-C comes while it reads a file, here a pipe that never ends."""
-    os.mkfifo(str(pipe))
-    process = subprocess.Popen([sys.executable, str(REPOSITORY / name)] + [os.fspath(argument) for argument in arguments],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
-    writer = None
-    while writer is None and process.poll() is None:
-        try:
-            writer = os.open(str(pipe), os.O_WRONLY | os.O_NONBLOCK)  # refused until the script has opened it
-        except OSError:
-            time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    errors = process.communicate()[1]
-    assert process.returncode == 130 and "Traceback" not in errors, errors
-    os.close(writer)
-    return errors
+def wait_until(condition, process=None, seconds=60):
+    """Wait for a condition (a function), at most so long, or until the process ends; returns its value."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value or (process is not None and process.poll() is not None):
+            return value
+        time.sleep(0.002)
+    raise AssertionError("waited %d seconds in vain" % seconds)
 
 
 def contents(folder):
@@ -61,21 +64,95 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
 
 
+def draw_images(folder, count, first=1, size=(60, 48), seed=0):
+    """count small JPEG images of noise, named like ImageNet's; returns their paths."""
+    import numpy as np
+    from PIL import Image
+    folder = Path(str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    random, paths = np.random.RandomState(seed), []
+    for number in range(first, first + count):
+        small = Image.fromarray(random.randint(0, 256, (6, 8, 3)).astype(np.uint8))
+        paths.append(folder / ("ILSVRC2012_val_%08d.JPEG" % number))
+        small.resize(size, Image.BICUBIC).save(str(paths[-1]), quality=90)
+    return paths
+
+
+def small_onnx(path, classes=1000, batch="batch", shape=(3, 224, 224), dtype="float32", recipe=FLOAT_RECIPE, softmax=False,
+               seed=0, opset=11, extra=None):
+    """Write an ONNX model that takes a ResNet34's input and gives its output but costs nothing; returns the path.
+
+    Channel means of the image's four quarters, and one linear layer. dtype uint8 takes (batch, 224, 224, 3) pixels.
+    """
+    import numpy as np
+    from onnx import TensorProto, checker, helper, numpy_helper, save
+    random = np.random.RandomState(seed)
+    side = shape[1] // 2
+    nodes, weights, source = [], {}, "image"
+    if dtype == "uint8":
+        shape = (shape[1], shape[2], shape[0])
+        weights = {"n255": np.float32(255), "mean": np.array(IMAGENET_MEAN, np.float32).reshape(1, 3, 1, 1),
+                   "std": np.array(IMAGENET_STD, np.float32).reshape(1, 3, 1, 1)}
+        nodes = [helper.make_node("Transpose", ["image"], ["n0"], perm=[0, 3, 1, 2]),
+                 helper.make_node("Cast", ["n0"], ["n1"], to=TensorProto.FLOAT), helper.make_node("Div", ["n1", "n255"], ["n2"]),
+                 helper.make_node("Sub", ["n2", "mean"], ["n3"]), helper.make_node("Div", ["n3", "std"], ["n4"])]
+        source = "n4"
+    weights["w"] = (random.standard_normal((12, classes)) * 3).astype(np.float32)
+    weights["b"] = random.standard_normal(classes).astype(np.float32)
+    nodes += [helper.make_node("AveragePool", [source], ["pooled"], kernel_shape=[side, side], strides=[side, side]),
+              helper.make_node("Flatten", ["pooled"], ["flat"], axis=1),
+              helper.make_node("Gemm", ["flat", "w", "b"], ["scores" if softmax else "class"])]
+    if softmax:
+        nodes.append(helper.make_node("Softmax", ["scores"], ["class"], axis=1))
+    kind = TensorProto.UINT8 if dtype == "uint8" else TensorProto.FLOAT
+    graph = helper.make_graph(nodes, "small", [helper.make_tensor_value_info("image", kind, [batch] + list(shape))],
+                              [helper.make_tensor_value_info("class", TensorProto.FLOAT, [batch, classes])],
+                              [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()])
+    model = helper.make_model(graph, producer_name="tests", opset_imports=[helper.make_opsetid("", opset)])
+    model.ir_version = 6
+    properties = dict({"precision": "fp32", "weights": "small.pth", "weights_sha256": "%064x" % seed}, **(extra or {}))
+    if recipe is not None:
+        properties["recipe"] = json.dumps(UINT8_RECIPE if dtype == "uint8" and recipe is FLOAT_RECIPE else recipe)
+    helper.set_model_props(model, properties)
+    checker.check_model(model)
+    save(model, str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """A folder with val/ (12 small images), val_label.txt, small.onnx, small_uint8.onnx, prep_dataset and prep_dataset_uint8."""
+    folder = tmp_path_factory.mktemp("small")
+    paths = draw_images(folder / "val", 12)
+    labels = ["%s %d\n" % (path.name, number * 83 % 1000) for number, path in enumerate(paths)]
+    (folder / "val_label.txt").write_text("".join(labels))
+    small_onnx(folder / "small.onnx")
+    small_onnx(folder / "small_uint8.onnx", dtype="uint8")
+    succeeds("imagenet_torch_preprocess.py", "resnet", folder / "val", folder / "prep_dataset")
+    succeeds("imagenet_torch_preprocess.py", "resnet", folder / "val", folder / "prep_dataset_uint8", "--dtype", "uint8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """The demo's data set and weights."""
+    folder = tmp_path_factory.mktemp("tiny") / "tiny-imagenet"
+    succeeds("tools/make_tiny_imagenet.py", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def resnet34_onnx(tiny):
+    """The demo's weights, exported."""
+    succeeds("resnet34_pth2onnx.py", tiny / "resnet34-tiny.pth", tiny.parent / "resnet34.onnx")
+    return tiny.parent / "resnet34.onnx"
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
-    """A finished `run_infer.sh --demo`, the smoke test that all others build on: (its folder, its process)."""
+    """A finished `run_infer.sh --demo`, the one whole chain that several tests look at: (its folder, its process)."""
     folder = tmp_path_factory.mktemp("demo") / "out put"
     return folder, succeeds("run_infer.sh", "--demo", "--engine", "onnxruntime", "--output", folder, "--loop", "3")
-
-
-@pytest.fixture(scope="session")
-def tiny(demo):
-    return demo[0] / "tiny-imagenet"
-
-
-@pytest.fixture(scope="session")
-def resnet34_onnx(demo):
-    return demo[0] / "resnet34.onnx"
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +166,7 @@ def pytorchs_hits(tiny):
     model = resnet34()
     model.load_state_dict(torch.load(str(tiny / "resnet34-tiny.pth"), map_location="cpu"))
     recipe = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
-                                 transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
+                                 transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
     hits = []
     for line in (tiny / "val_label.txt").read_text().splitlines():
         name, label = line.split()

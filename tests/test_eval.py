@@ -1,10 +1,15 @@
 """imagenet_acc_eval.py: true accuracies from every kind of result, and an error for whatever cannot be judged."""
 import csv
+import hashlib
 import json
+import math
+import os
+import signal
+import subprocess
 
 import numpy as np
 import pytest
-from conftest import fails, script, succeeds
+from conftest import command, fails, script, succeeds, wait_until
 
 SCRIPT = "imagenet_acc_eval.py"
 IMAGES, CLASSES = 250, 20
@@ -24,6 +29,39 @@ def write_result(folder, name, scores, outfmt="txt"):
     else:
         path.write_bytes(scores.tobytes())
     return path
+
+
+def summary_of(folder, **changes):
+    """A summary as onnx_infer.py writes it, of what lies in a folder."""
+    files = sorted(path.name for path in folder.iterdir() if path.suffix in (".txt", ".bin", ".npy"))
+    files_info = {str(number): {"infiles": ["prep_dataset/" + name.rpartition("_")[0] + ".bin"],
+                                "outfiles": [str(folder / name)]} for number, name in enumerate(files) if "_0." in name}
+    summary = {"schema": 1, "filesinfo": files_info, "engine": "onnxruntime 1.0 CPUExecutionProvider",
+               "device": "a CPU, 2 threads", "precision": "fp32", "batch_size": 8, "model": {"sha256": "ab", "calibration": None},
+               "input": {"path": "prep_dataset", "images": len(files), "recipe": None, "manifest_sha256": None, "shard": None},
+               "outputs": [{"name": "class", "dtype": "float32", "shape": [CLASSES]}], "probabilities": False,
+               "packages": {"numpy": "1.0"}}
+    return dict(summary, **changes)
+
+
+def record(folder, **changes):
+    """Puts the summary into the folder and beside it, as a finished inference does."""
+    data = json.dumps(summary_of(folder, **changes))
+    (folder / ".summary.json").write_text(data)
+    (folder.parent / (folder.name + "_summary.json")).write_text(data)
+
+
+def in_shards(result, total, first=1, **changes):
+    """Moves the results into shard folders with summaries."""
+    paths = sorted(result.glob("*.*"))
+    for number in range(first, total + 1):
+        shard = result / ("shard%d_of_%d" % (number, total))
+        shard.mkdir()
+        for path in paths[(number - first) * len(paths) // (total - first + 1):
+                          (number - first + 1) * len(paths) // (total - first + 1)]:
+            path.rename(shard / path.name)
+        facts = {"path": "prep/" + shard.name, "shard": [number, total], "recipe": None, "manifest_sha256": str(number)}
+        record(shard, **dict({"input": facts}, **changes))
 
 
 @pytest.fixture
@@ -81,16 +119,23 @@ def test_bin_and_npy_give_what_txt_gives(outfmt, labels, result, tmp_path):
     assert evaluate(tmp_path)[1] == from_text
 
 
-def test_results_of_several_devices_are_judged_together_and_summaries_left_aside(labels, result, tmp_path):
+def test_results_of_several_devices_are_judged_together_with_their_summaries(labels, result, tmp_path):
     _, together = evaluate(tmp_path)
     for number, path in enumerate(sorted(result.iterdir())):
         device = result / ("device%d_%d" % (number % 3, number % 3))
         device.mkdir(exist_ok=True)
         path.rename(device / path.name)
-    (result / "device0_0_summary.json").write_text("{}")
-    (result / "sumary.json").write_text("{}")
     _, apart = evaluate(tmp_path)
-    assert apart["value"] == together["value"]
+    assert apart["value"] == together["value"] and apart["engine"] == "not recorded"
+    for device in sorted(result.glob("device*")):  # as ais_bench writes them by hand
+        (result / (device.name + "_summary.json")).write_text(json.dumps({"filesinfo": summary_of(device)["filesinfo"]}))
+    _, recorded = evaluate(tmp_path)
+    assert recorded["value"] == together["value"] and recorded["engine"] == "ais_bench (version not recorded)"
+    (result / "device1_1_summary.json").unlink()
+    (tmp_path / "result.json").unlink()
+    assert "device1_1: has no summary" in refused(tmp_path)
+    (result / "device3_3_summary.json").write_text('{"filesinfo": {}}')
+    assert "device3_3_summary.json: its results are missing" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("outfmt", ["txt", "bin"])
@@ -106,7 +151,7 @@ def test_of_equal_scores_the_lower_class_ranks_first(outfmt, tmp_path):
 
 def test_1001_classes_shift_the_label_by_one(tmp_path):
     scores = np.zeros(1001, "<f4")
-    scores[66] = 1
+    scores[66] = 7
     write_result(tmp_path / "result", "a", scores)
     (tmp_path / "val_label.txt").write_text("a.JPEG 65\n")
     assert accuracies(evaluate(tmp_path)[1])[0] == "100.00%"
@@ -137,24 +182,30 @@ def test_texts_that_are_no_row_of_finite_numbers_are_named(text, labels, result,
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("outfmt", ["bin", "npy"])
-def test_nan_and_infinite_scores_are_named(value, outfmt, labels, result, tmp_path):
-    (result / (NAMES[3] + "_0.txt")).unlink()
-    path = write_result(result, NAMES[3], np.where(np.arange(CLASSES) == 5, np.float32(value), SCORES[3]), outfmt)
+def test_nan_and_infinite_scores_are_named(value, outfmt, labels, tmp_path):
+    for name, scores in zip(NAMES[:8], SCORES):
+        path = write_result(tmp_path / "result", name, scores, outfmt)
+    path = write_result(tmp_path / "result", NAMES[3], np.where(np.arange(CLASSES) == 5, np.float32(value), SCORES[3]), outfmt)
     assert "%s: holds NaN or infinite" % path in refused(tmp_path)
 
 
 def test_rows_of_differing_length_are_named(labels, result, tmp_path):
     path = write_result(result, NAMES[200], SCORES[200][:-1])
-    assert "%s: holds 19 scores" % path in refused(tmp_path)
+    assert "%s: holds 19 scores (1 of 250 results do), most hold 20" % path in refused(tmp_path)
+    path.rename(tmp_path / "kept")
+    path = write_result(result, NAMES[0], SCORES[0][:3])  # the first of all: neither the labels nor the others are blamed
+    write_result(result, NAMES[200], SCORES[200])
+    assert "%s: holds 3 scores" % path in refused(tmp_path)
 
 
-def test_broken_bin_and_npy_files_are_named(labels, result, tmp_path):
-    (result / (NAMES[3] + "_0.txt")).unlink()
-    (result / (NAMES[3] + "_0.bin")).write_bytes(b"123")
-    assert NAMES[3] + "_0.bin" in refused(tmp_path)
-    (result / (NAMES[3] + "_0.bin")).unlink()
-    np.save(str(result / (NAMES[3] + "_0.npy")), np.array([{"code": "runs"}]), allow_pickle=True)
-    assert NAMES[3] + "_0.npy" in refused(tmp_path)
+def test_broken_bin_and_npy_files_are_named(labels, tmp_path):
+    (tmp_path / "result").mkdir()
+    (tmp_path / "result" / (NAMES[3] + "_0.bin")).write_bytes(b"123")
+    assert NAMES[3] + "_0.bin: holds 3 bytes, no whole number of float32" in refused(tmp_path)
+    (tmp_path / "result" / (NAMES[3] + "_0.bin")).unlink()
+    for array in (np.array([{"code": "runs"}]), np.zeros((2, 20), "<f4"), np.arange(20), np.float32(1)):
+        np.save(str(tmp_path / "result" / (NAMES[3] + "_0.npy")), array, allow_pickle=True)
+        assert NAMES[3] + "_0.npy: holds" in refused(tmp_path)
 
 
 def test_a_result_without_a_label_is_named(labels, result, tmp_path):
@@ -166,7 +217,7 @@ def test_a_label_outside_the_classes_is_named_even_where_no_result_needs_it(labe
     with labels.open("a") as file:
         file.write("ILSVRC2012_val_00000999.JPEG 20\n")
     sentence = refused(tmp_path)
-    assert "ILSVRC2012_val_00000999" in sentence and "classes 0 to 19" in sentence
+    assert "ILSVRC2012_val_00000999" in sentence and "classes 0 to 19" in sentence and "labels are of another" in sentence
 
 
 def test_the_same_image_twice_is_refused_with_both_files(labels, result, tmp_path):
@@ -218,7 +269,7 @@ def test_a_subset_is_counted_on_stdout_stderr_and_in_the_json(labels, result, tm
         (result / (name + "_0.txt")).unlink()
     process, content = evaluate(tmp_path)
     assert "100 of 250" in process.stdout and "100 of 250" in process.stderr
-    assert content["images"] == {"judged": 100, "labelled": 250}
+    assert content["images"] == {"judged": 100, "labelled": 250, "excluded": 0, "results": 100}
     assert accuracies(content) == plainly(SCORES[:100], LABELS[:100])
 
 
@@ -233,16 +284,21 @@ def test_expect_makes_any_other_number_of_results_an_error(labels, result, tmp_p
 def test_windows_line_ends_a_bom_and_folders_before_the_name_are_allowed(labels, result, tmp_path):
     _, expected = evaluate(tmp_path)
     labels.write_bytes(b"\xef\xbb\xbf" + "".join("n0144/%s.JPEG\t%d\r\n" % pair for pair in zip(NAMES, LABELS)).encode())
-    assert evaluate(tmp_path)[1] == expected
+    assert dict(evaluate(tmp_path)[1], labels_sha256=expected["labels_sha256"]) == expected
 
 
-def test_the_engine_is_taken_from_the_summary_beside_the_results(labels, result, tmp_path):
-    assert evaluate(tmp_path)[1]["engine"].startswith("unknown")
-    (tmp_path / "result_summary.json").write_text('{"throughput": 1}')
-    assert evaluate(tmp_path)[1]["engine"] == "ais_bench"
-    (tmp_path / "result_summary.json").write_text('{"engine": "onnxruntime 1.0"}')
+def test_what_the_summary_says_of_the_run_is_taken_over(labels, result, tmp_path):
+    assert evaluate(tmp_path)[1]["engine"] == "not recorded"
+    beside = tmp_path / "result_summary.json"
+    beside.write_text('{"throughput": 1}')
+    assert evaluate(tmp_path)[1]["engine"] == "ais_bench (version not recorded)"
+    record(result)
     process, content = evaluate(tmp_path)
-    assert content["engine"] == "onnxruntime 1.0" and "onnxruntime 1.0" in process.stdout
+    assert content["engine"] == "onnxruntime 1.0 CPUExecutionProvider" and content["engine"] in process.stdout
+    assert (content["precision"], content["batch_size"], content["model"]["sha256"]) == ("fp32", 8, "ab")
+    assert content["input"]["path"] == "prep_dataset" and content["device"] == "a CPU, 2 threads" and content["shards"] is None
+    assert content["summary_sha256"] == hashlib.sha256(beside.read_bytes()).hexdigest()
+    assert content["labels_sha256"] == hashlib.sha256(labels.read_bytes()).hexdigest()
 
 
 def test_the_json_folder_is_made(labels, result, tmp_path):
@@ -277,7 +333,7 @@ def test_per_class_writes_every_class_that_was_judged(labels, result, tmp_path):
         of_class = ranks[LABELS == int(row["class"])]
         assert (int(row["images"]), float(row["top1"]), float(row["top5"])) == \
             (len(of_class), round(100 * np.mean(of_class == 0), 2), round(100 * np.mean(of_class < 5), 2))
-    shares = [row["top1"] for row in content["worst_classes"]]
+    shares = [row["top1"] for row in content["per_class_worst"]]
     assert len(shares) == 10 and shares == sorted(shares) and shares[-1] <= sorted(float(row["top1"]) for row in rows)[10]
 
 
@@ -285,6 +341,10 @@ def test_class_names_of_another_number_are_refused(labels, result, tmp_path):
     (tmp_path / "names").write_text("one\ntwo\n")
     assert "has 2 lines" in refused(tmp_path, "--per-class", tmp_path / "c.csv", "--classes", tmp_path / "names")
     assert not (tmp_path / "c.csv").exists()
+    for broken in ("", "a\n\nb\n"):
+        (tmp_path / "names").write_text(broken)
+        assert "names: " in refused(tmp_path, "--classes", tmp_path / "names")
+    assert "names" in refused(tmp_path, "--classes", tmp_path)  # a folder
 
 
 def test_the_mistakes_are_the_wrong_images_of_the_largest_confidence(labels, result, tmp_path):
@@ -297,5 +357,335 @@ def test_the_mistakes_are_the_wrong_images_of_the_largest_confidence(labels, res
     for mistake, place in zip(content["mistakes"], expected):
         assert mistake["label"] == LABELS[place] != mistake["guesses"][0]["class"]
         assert [guess["class"] for guess in mistake["guesses"]] == list(np.argsort(-SCORES[place])[:5])
+        assert mistake["label_name"] == str(LABELS[place])
+        assert [guess["name"] for guess in mistake["guesses"]] == [str(guess["class"]) for guess in mistake["guesses"]]
         assert [guess["probability"] for guess in mistake["guesses"]] == \
             pytest.approx(sorted(probabilities[place])[:-6:-1], abs=1e-4)
+
+
+def test_results_are_exactly_what_their_summary_lists(labels, result, tmp_path):
+    record(result)
+    evaluate(tmp_path)
+    (tmp_path / "result.json").unlink()
+    write_result(result, NAMES[0] + "x", SCORES[0])
+    assert NAMES[0] + "x_0.txt: is of another run" in refused(tmp_path)
+    (result / (NAMES[0] + "x_0.txt")).unlink()
+    (result / (NAMES[9] + "_0.txt")).unlink()
+    assert NAMES[9] + "_0.txt: is missing" in refused(tmp_path)
+
+
+def test_a_summary_of_another_run_beside_the_folder_is_refused(labels, result, tmp_path):
+    record(result)
+    (tmp_path / "result_summary.json").write_text(json.dumps(summary_of(result, engine="ais_bench 0.0.2")))
+    assert "are of different runs" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["", "[]", "{", '{"engine": 5}', '{"schema": 2}', '{"schema": 1}', '{"filesinfo": {"0": 5}}',
+                                    '{"throughput": NaN}', '{"throughput": 1e999}', "[" * 100000, '{"input": {"recipe": [1]}}',
+                                    '{"filesinfo": {"0": {"infiles": ["a"], "outfiles": []}}}'])
+def test_a_broken_summary_is_named(change, labels, result, tmp_path):
+    (result / ".summary.json").write_text(change)
+    assert ".summary.json: " in refused(tmp_path)
+
+
+@pytest.mark.parametrize("dtype, classes", [("<f8", CLASSES), ("<f4", 2 * CLASSES), ("<f2", CLASSES)])
+def test_values_of_another_type_than_the_summary_says_are_refused(dtype, classes, tmp_path):
+    path = write_result(tmp_path / "result", "a", np.arange(classes).astype(dtype), "bin")
+    (tmp_path / "val_label.txt").write_text("a.JPEG 3\n")
+    record(tmp_path / "result")
+    assert path.name in refused(tmp_path)
+
+
+@pytest.mark.parametrize("scores", [SCORES[0].astype("<f8"), np.eye(20)[5], random.standard_normal(20)])
+def test_float64_values_are_not_taken_for_twice_as_many_classes(scores, tmp_path):
+    write_result(tmp_path / "result", "a", scores.astype("<f8"), "bin")
+    (tmp_path / "val_label.txt").write_text("a.JPEG 9\n")
+    sentence = refused(tmp_path)
+    assert "a_0.bin" in sentence and "float32" in sentence and "float64" in sentence
+
+
+def test_an_empty_first_result_is_named_and_not_the_labels(labels, result, tmp_path):
+    (result / (NAMES[0] + "_0.txt")).write_text("")
+    assert NAMES[0] + "_0.txt: is empty" in refused(tmp_path)
+
+
+def test_results_of_two_formats_are_of_two_runs(labels, result, tmp_path):
+    (result / (NAMES[7] + "_0.txt")).unlink()
+    path = write_result(result, NAMES[7], SCORES[7], "bin")
+    assert "%s: 1 of 250 results are .bin" % path in refused(tmp_path)
+
+
+def test_an_npy_header_that_claims_more_than_there_is_is_refused(tmp_path):
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1000000000000), }"
+    (tmp_path / "result").mkdir()
+    (tmp_path / "val_label.txt").write_text("a.JPEG 0\n")
+    path = tmp_path / "result" / "a_0.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + bytes([117, 0]) + header.ljust(116) + b"\n" + b"\0" * 4000)
+    assert "a_0.npy: its header says 1000000000000 values" in refused(tmp_path)
+    for junk in (b"\x93NUMPY\x01\x00\x05\x00((((", b"PK\3\4", b"\x93NUMPY\x09\x00"):
+        path.write_bytes(junk)
+        assert "a_0.npy: is no .npy file" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("what", ["labels", "result", "classes", "summary", "exclude"])
+def test_a_fifo_is_refused_and_not_waited_for(what, labels, result, tmp_path):
+    path = {"labels": labels, "result": result / (NAMES[5] + "_0.txt"),
+            "summary": result / ".summary.json"}.get(what, tmp_path / what)
+    if path.exists():
+        path.unlink()
+    os.mkfifo(str(path))
+    options = ["--" + what, path] if what in ("classes", "exclude") else []
+    sentence = fails(1, SCRIPT, result, labels, tmp_path, "result.json", *options, timeout=20)
+    assert "%s: is no regular file" % path in sentence
+
+
+@pytest.mark.parametrize("text, said", [
+    ("NAME.JPEG 5 253\n", "line 1 is not \"FILE CLASS\""), ("NAME 5 253\n", "line 1 is not"),
+    ("NAME.JPEG 5.0 253\n", "line 1 is not"), ("a.JPEG b.JPEG 253\n", "line 1 is not"),
+    ("a.JPEG %s\n" % ("9" * 5000), "of 5000 digits"), ("a.JPEG cat\n", "'cat' is not the number of a class")])
+def test_label_lines_are_refused_with_what_is_wrong(text, said, labels, result, tmp_path):
+    labels.write_text(text)
+    assert said in refused(tmp_path)
+
+
+def test_names_with_spaces_are_labelled(tmp_path):
+    write_result(tmp_path / "result", "my cat", np.arange(6))
+    (tmp_path / "val_label.txt").write_text("my pictures/my cat.jpg 5\n")
+    assert accuracies(evaluate(tmp_path)[1])[0] == "100.00%"
+
+
+def test_a_folder_of_labels_is_said_to_be_one(labels, result, tmp_path):
+    assert "result: is a folder; LABELS is a text file" in fails(1, SCRIPT, result, result, tmp_path, "result.json")
+
+
+def softmaxed(scores):
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return (powers / powers.sum(axis=-1, keepdims=True)).astype("<f4")
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_probabilities_in_text_are_refused_and_in_bin_kept_as_they_are(recorded, labels, tmp_path):
+    probabilities = softmaxed(4 * SCORES)
+    for outfmt in ("txt", "bin"):
+        for path in (tmp_path / "result").glob("*"):
+            path.unlink()
+        for name, scores in zip(NAMES, probabilities):
+            write_result(tmp_path / "result", name, scores, outfmt)
+        if recorded:
+            record(tmp_path / "result", probabilities=True)
+        if outfmt == "txt":
+            sentence = refused(tmp_path)
+            assert "flattens probabilities into ties" in sentence and "--outfmt BIN" in sentence
+            if recorded:
+                (tmp_path / "result" / ".summary.json").unlink()
+                (tmp_path / "result_summary.json").unlink()
+    _, content = evaluate(tmp_path)
+    assert accuracies(content) == plainly(4 * SCORES, LABELS)
+    for mistake in content["mistakes"]:
+        row = probabilities[NAMES.index(mistake["image"])]
+        assert [guess["probability"] for guess in mistake["guesses"]] == pytest.approx(np.sort(row)[:-6:-1], abs=1e-4)
+
+
+def test_excluded_images_are_left_out_and_counted(labels, result, tmp_path):
+    (tmp_path / "calibration.txt").write_text("".join(name + "\n" for name in NAMES[:50] + ["elsewhere"]))
+    names_sha256 = hashlib.sha256((tmp_path / "calibration.txt").read_bytes()).hexdigest()
+    record(result, precision="int8", model={"calibration": {"names_sha256": names_sha256, "shared": False}})
+    process, content = evaluate(tmp_path)
+    assert content["calibration_shared"] is None and "--exclude" in process.stderr
+    process, content = evaluate(tmp_path, "--exclude", tmp_path / "calibration.txt")
+    assert content["images"] == {"judged": 200, "labelled": 250, "excluded": 50, "results": 250}
+    assert accuracies(content) == plainly(SCORES[50:], LABELS[50:])
+    assert content["exclude_sha256"] == names_sha256 and content["calibration_shared"] is False and process.stderr == ""
+    (tmp_path / "calibration.txt").write_text("".join(name + "\n" for name in NAMES))
+    (tmp_path / "result.json").unlink()
+    assert "leaves none" in refused(tmp_path, "--exclude", tmp_path / "calibration.txt")
+
+
+def test_a_baseline_is_compared_image_by_image(labels, result, tmp_path):
+    noisy = SCORES + 0.8 * np.random.RandomState(1).standard_normal(SCORES.shape).astype("<f4")
+    for name, label, scores in zip(NAMES, LABELS, noisy):
+        scores[label] += 1.5
+        write_result(tmp_path / "float", name, scores, "bin")
+    process, content = evaluate(tmp_path, "--baseline", tmp_path / "float")
+    ranks = [(np.argsort(-scores.astype(np.float64), 1, "stable") == LABELS[:, None]).argmax(1) for scores in (SCORES, noisy)]
+    for key, top in (("top1", 1), ("top5", 5)):
+        hits, before = ranks[0] < top, ranks[1] < top
+        lost, won, one = int((before & ~hits).sum()), int((hits & ~before).sum()), content["paired"][key]
+        assert (one["right_to_wrong"], one["wrong_to_right"]) == (lost, won) and lost + won > 10
+        tail = sum(math.factorial(lost + won) // math.factorial(k) // math.factorial(lost + won - k)
+                   for k in range(min(lost, won) + 1))
+        assert one["mcnemar_p"] == pytest.approx(min(1, tail / 2 ** (lost + won - 1)), rel=1e-9)
+        assert one["lost"] == pytest.approx(100 * (lost - won) / IMAGES)
+        middle, spread = (lost - won) / (IMAGES + 2), lost + won + 1 - (lost - won) ** 2 / (IMAGES + 2)
+        half = 1.959964 * math.sqrt(spread) / (IMAGES + 2)
+        assert one["difference_interval95"] == pytest.approx([100 * (middle - half), 100 * (middle + half)])
+    assert content["paired"]["images"] == IMAGES and not content["paired"]["mlperf"]["passes"]
+    assert content["paired"]["mlperf"]["ratio"] == pytest.approx((ranks[0] < 1).sum() / (ranks[1] < 1).sum())
+    assert "right became wrong" in process.stdout and "MLPerf" in process.stdout
+    same = evaluate(tmp_path, "--baseline", result)[1]["paired"]
+    assert same["top1"]["mcnemar_p"] == 1 and same["mlperf"]["passes"] and same["top1"]["lost"] == 0
+
+
+def test_a_baseline_of_other_images_is_refused(labels, result, tmp_path):
+    for name, scores in zip(NAMES[1:], SCORES):
+        write_result(tmp_path / "float", name, scores, "bin")
+    assert "no result for " + NAMES[0] in refused(tmp_path, "--baseline", tmp_path / "float")
+    write_result(tmp_path / "float", NAMES[0], SCORES[0], "bin")
+    (result / (NAMES[3] + "_0.txt")).unlink()
+    assert "a result for " + NAMES[3] in refused(tmp_path, "--baseline", tmp_path / "float")
+
+
+def test_shards_are_judged_together(labels, result, tmp_path):
+    _, whole = evaluate(tmp_path)
+    in_shards(result, 3)
+    _, content = evaluate(tmp_path)
+    assert content["value"] == whole["value"] and content["shards"] == 3 and len(content["summary_sha256"]) == 3
+    assert content["input"]["images"] == IMAGES and content["input"]["path"] == "prep"
+
+
+def test_a_missing_shard_is_named(labels, result, tmp_path):
+    in_shards(result, 3, first=2)
+    assert "shard 1 of 3 is missing" in refused(tmp_path)
+
+
+def test_shards_of_different_numbers_are_refused(labels, result, tmp_path):
+    in_shards(result, 2)
+    write_result(result / "shard1_of_3", NAMES[0], SCORES[0])
+    assert "shards of 2 and of 3" in refused(tmp_path)
+
+
+def test_an_image_in_two_shards_is_refused(labels, result, tmp_path):
+    in_shards(result, 2)
+    write_result(result / "shard2_of_2", NAMES[0], SCORES[0])
+    record(result / "shard2_of_2", input={"shard": [2, 2], "recipe": None})
+    assert "results of the same image" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("key, value", [("engine", "onnxruntime 2"), ("precision", "int8"), ("packages", {"numpy": "2"}),
+                                        ("model", {"sha256": "cd"}), ("input", {"shard": [2, 2], "recipe": {"crop": 1}})])
+def test_shards_of_different_making_are_refused(key, value, labels, result, tmp_path):
+    in_shards(result, 2)
+    record(result / "shard2_of_2", **dict({"input": {"shard": [2, 2], "recipe": None}}, **{key: value}))
+    sentence = refused(tmp_path)
+    assert "shard1_of_2 and " in sentence and "different " + key in sentence
+
+
+def test_shards_and_whole_results_beside_them_are_refused(labels, result, tmp_path):
+    in_shards(result, 2)
+    write_result(result, NAMES[0], SCORES[0])
+    assert "holds shards and other results" in refused(tmp_path)
+    (result / (NAMES[0] + "_0.txt")).unlink()
+    record(result / "shard2_of_2", input={"shard": [1, 2], "recipe": None})
+    assert "shard2_of_2: is of shard [1, 2]" in refused(tmp_path)
+
+
+def judging(result, labels, tmp_path):
+    """An evaluation that has its workers: it has opened the folder, and has not ended."""
+    process = subprocess.Popen(command(SCRIPT, result, labels, tmp_path, "result.json"), stderr=subprocess.PIPE,
+                               stdout=subprocess.PIPE)
+    children = "/proc/%d/task/%d/children" % (process.pid, process.pid)
+    assert wait_until(lambda: open(children).read().split(), process)
+    return process
+
+
+def test_results_replaced_while_they_are_judged_are_refused(labels, result, tmp_path):
+    record(result)
+    process = judging(result, labels, tmp_path)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        result.rename(tmp_path / "old")
+        for name, scores in zip(NAMES, -SCORES):
+            write_result(result, name, scores)
+        record(result)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    errors = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 1 and "result: was changed while it was judged" in errors
+    assert not (tmp_path / "result.json").exists()
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_evaluation_says_so_and_writes_nothing(number, code, labels, result, tmp_path):
+    process = judging(result, labels, tmp_path)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == code and b"stopped" in errors and b"Traceback" not in errors
+    assert not list(tmp_path.glob("*result.json*"))
+
+
+def test_gates_pass_and_fail_with_a_line_and_an_exit_code(labels, result, tmp_path):
+    top1 = 100.0 * int((SCORES.argmax(1) == LABELS).sum()) / IMAGES
+    process, content = evaluate(tmp_path, "--min-top1", repr(top1), "--min-top5", "1")
+    assert "PASS: Top-1 %.2f%% is at least %g%%" % (top1, top1) in process.stdout
+    assert content["gates"][0] == {"name": "Top-1", "measured": top1, "limit": top1, "passes": True}
+    process = script(SCRIPT, result, labels, tmp_path, "gated.json", "--min-top1", "70", "--min-top5", "1")
+    assert process.returncode == 3 and "FAIL: Top-1 %.2f%% is below 70%%" % top1 in process.stdout
+    gates = json.loads((tmp_path / "gated.json").read_text())["gates"]
+    assert [gate["passes"] for gate in gates] == [False, True]
+    for wrong in ("nan", "101", "-1", "x"):
+        fails(2, SCRIPT, result, labels, tmp_path, "r.json", "--min-top1", wrong)
+
+
+def test_accuracies_stand_as_numbers_beside_the_strings(labels, result, tmp_path):
+    _, content = evaluate(tmp_path)
+    assert ["%.2f%%" % content["accuracy"]["top%d" % top] for top in range(1, 6)] == accuracies(content)
+    assert content["schema"] == 1 and content["classes"] == CLASSES
+
+
+def test_the_top5_of_few_classes_has_its_chance_level(labels, result, tmp_path):
+    process, content = evaluate(tmp_path)
+    assert content["chance_top5"] == 25 and "Top-5 of 20 classes is 25.00% by chance alone" in process.stdout
+
+
+def test_class_names_stand_beside_the_numbers(labels, result, tmp_path):
+    (tmp_path / "names").write_text("".join("name %d\r\n" % number for number in range(CLASSES)) + "\n")
+    _, content = evaluate(tmp_path, "--classes", tmp_path / "names")
+    for row in content["per_class_worst"] + content["mistakes"][0]["guesses"]:
+        assert row["name"] == "name %d" % row["class"]
+    assert content["mistakes"][0]["label_name"] == "name %d" % content["mistakes"][0]["label"]
+
+
+def test_what_is_read_is_not_written_over(labels, result, tmp_path):
+    before = labels.read_bytes()
+    assert "would be overwritten" in fails(1, SCRIPT, result, labels, tmp_path, "val_label.txt")
+    assert "would be overwritten" in fails(1, SCRIPT, result, labels, result, NAMES[0] + "_0.txt")
+    record(result)
+    assert "would be overwritten" in fails(1, SCRIPT, result, labels, tmp_path, "r.json", "--per-class", result / ".summary.json")
+    fails(2, SCRIPT, result, labels, tmp_path, "r.json", "--per-class", tmp_path / "r.json")
+    assert labels.read_bytes() == before
+
+
+def test_only_regular_files_are_replaced(labels, result, tmp_path):
+    os.mkfifo(str(tmp_path / "pipe"))
+    assert "pipe: is no regular file" in fails(1, SCRIPT, result, labels, tmp_path, "r.json", "--per-class", tmp_path / "pipe")
+    assert (tmp_path / "pipe").exists() and not (tmp_path / "r.json").exists()
+
+
+def test_a_full_or_closed_output_is_a_sentence(labels, result, tmp_path):
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(command(SCRIPT, result, labels, tmp_path, "r.json"), stdout=full, stderr=subprocess.PIPE)
+    assert process.returncode == 1 and process.stderr == b"error: standard output: No space left on device\n"
+    words = " ".join("'%s'" % word for word in command(SCRIPT, result, labels, tmp_path, "r.json"))
+    for closed in (">&-", "2>&-", ">&- 2>&- <&-"):
+        (tmp_path / "r.json").unlink()
+        process = subprocess.run(["bash", "-c", words + " " + closed], capture_output=True)
+        assert process.returncode == 0 and b"Traceback" not in process.stderr
+        assert json.loads((tmp_path / "r.json").read_text())["schema"] == 1
+
+
+def test_strays_of_killed_runs_are_removed_and_links_not_followed(labels, result, tmp_path):
+    (tmp_path / ".result.json.01234567.tmp").write_text("half")
+    (tmp_path / "own").write_text("the user's")
+    (tmp_path / "result.json").symlink_to(tmp_path / "own")
+    evaluate(tmp_path)
+    assert (tmp_path / "own").read_text() == "the user's" and not (tmp_path / "result.json").is_symlink()
+    assert not list(tmp_path.glob(".result.json*"))
+
+
+def test_results_of_onnx_infer_are_judged_and_named(small, tmp_path):
+    succeeds("onnx_infer.py", "--model", small / "small.onnx", "--input", small / "prep_dataset", "--output", tmp_path,
+             "--output_dirname", "result")
+    succeeds(SCRIPT, tmp_path / "result", small / "val_label.txt", tmp_path, "result.json", "--expect", "12")
+    content = json.loads((tmp_path / "result.json").read_text())
+    assert content["engine"].startswith("onnxruntime ") and content["classes"] == 1000 and content["precision"] == "fp32"
+    assert content["input"]["recipe"]["crop"] == 224 and len(content["model"]["sha256"]) == 64

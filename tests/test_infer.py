@@ -1,6 +1,9 @@
 """onnx_infer.py: ais_bench's options, grouping, files and summary, on ONNX Runtime."""
+import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -10,7 +13,7 @@ import time
 import numpy as np
 import onnx
 import pytest
-from conftest import REPOSITORY, contents, fails, script, succeeds
+from conftest import FLOAT_RECIPE, REPOSITORY, command, contents, fails, small_onnx, succeeds, wait_until
 from onnx import TensorProto, helper, numpy_helper
 
 SCRIPT = "onnx_infer.py"
@@ -56,6 +59,10 @@ def run(tmp_path, *options, **keywords):
                     "--output_dirname", output, *options)
 
 
+def results_in(folder):
+    return sorted(name for name in os.listdir(str(folder)) if name != ".summary.json")
+
+
 def summary_of(tmp_path, output="out"):
     return json.loads((tmp_path / (output + "_summary.json")).read_text())
 
@@ -63,7 +70,7 @@ def summary_of(tmp_path, output="out"):
 @pytest.mark.parametrize("batch", [1, 3, 4, 10, 16])
 def test_every_batch_size_gives_every_input_its_own_row(batch, model, inputs, tmp_path):
     run(tmp_path, "--batchsize", str(batch), "--outfmt", "NPY")
-    assert sorted(os.listdir(str(tmp_path / "out"))) == sorted("%s_0.npy" % name for name in inputs)
+    assert results_in(tmp_path / "out") == sorted("%s_0.npy" % name for name in inputs)
     for name, expected in inputs.items():
         row = np.load(str(tmp_path / "out" / (name + "_0.npy")))
         assert row.shape == (1, CLASSES) and np.allclose(row, expected, atol=1e-4)
@@ -108,14 +115,14 @@ def test_the_summary_has_ais_benchs_keys_and_names_the_engine(model, inputs, tmp
     assert summary["NPU_compute_time"]["count"] == len(summary["npu_compute_time_list"]) == 3
     assert summary["throughput"] == pytest.approx(4000 / np.mean(summary["npu_compute_time_list"]))
     assert summary["engine"] == "onnxruntime %s CPUExecutionProvider" % onnxruntime.__version__
-    assert summary["threads"] == 1 and summary["cpu"] and summary["pid"] and "--threads" in summary["args"]
+    assert summary["device"].endswith(", 1 threads") and summary["pid"] and "--threads" in summary["args"]
 
 
 def test_pure_inference_loops_on_zeros_and_leaves_its_output_and_summary(model, tmp_path):
     process = succeeds(SCRIPT, "--model=%s" % model, "--loop=20", "--batchsize=4", "--output", tmp_path, "--output_dirname", "p",
                        "--outfmt", "NPY", "--warmup_count", "0", "--display_all_summary", "1")
     assert "throughput" in process.stdout and "H2D_latency" in process.stdout
-    assert os.listdir(str(tmp_path / "p")) == ["pure_infer_data_0.npy"]
+    assert results_in(tmp_path / "p") == ["pure_infer_data_0.npy"]
     assert np.array_equal(np.load(str(tmp_path / "p" / "pure_infer_data_0.npy")), np.zeros((4, CLASSES)))
     assert summary_of(tmp_path, "p")["NPU_compute_time"]["count"] == 20
     process = succeeds(SCRIPT, "--model=%s" % model, "--loop=3", "--pure_data_type", "random", "--display_all_summary")
@@ -132,26 +139,16 @@ def test_a_models_own_batch_size_wins_and_a_contradiction_is_an_error(inputs, tm
     assert "batch size 4" in sentence and "2" in sentence
 
 
-def test_npy_inputs_and_files_of_several_samples_are_grouped_by_size(model, tmp_path):
-    samples = random.standard_normal((6, 3, SIDE, SIDE)).astype(np.float32)
-    (tmp_path / "in").mkdir()
-    for number in range(3):
-        np.save(str(tmp_path / "in" / ("pair%d.npy" % number)), samples[2 * number:2 * number + 2])
-    run(tmp_path, "--batchsize", "4", "--outfmt", "NPY")
-    rows = [np.load(str(tmp_path / "out" / ("pair%d_0.npy" % number))) for number in range(3)]
-    assert np.allclose(np.concatenate(rows), samples.reshape(6, -1) @ WEIGHT, atol=1e-4)
-
-
 def test_limit_takes_the_first_files_in_natural_order(model, inputs, tmp_path):
     run(tmp_path, "--limit", "3", "--batchsize", "2")
-    assert sorted(os.listdir(str(tmp_path / "out"))) == ["img1_0.bin", "img2_0.bin", "img3_0.bin"]
+    assert results_in(tmp_path / "out") == ["img1_0.bin", "img2_0.bin", "img3_0.bin"]
     assert len(summary_of(tmp_path)["filesinfo"]) == 3
 
 
 def test_single_files_and_lists_of_files_are_taken(model, inputs, tmp_path):
     chosen = "%s,%s" % (tmp_path / "in" / "img3.bin", tmp_path / "in" / "img5.bin")
     succeeds(SCRIPT, "--model", model, "--input", chosen, "--output", tmp_path, "--output_dirname", "out")
-    assert sorted(os.listdir(str(tmp_path / "out"))) == ["img3_0.bin", "img5_0.bin"]
+    assert results_in(tmp_path / "out") == ["img3_0.bin", "img5_0.bin"]
 
 
 def test_uint8_models_are_fed_bytes(tmp_path):
@@ -200,15 +197,7 @@ def test_missing_and_empty_inputs_and_models_are_named(model, tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"not onnx")
     assert "x.onnx" in fails(1, SCRIPT, "--model", tmp_path / "x.onnx")
     (tmp_path / "resnet34_bs1.om").write_bytes(b"IMOD")
-    assert "ais_bench" in fails(1, SCRIPT, "--model", tmp_path / "resnet34_bs1.om")
-
-
-def test_a_second_run_replaces_the_results_whole(model, inputs, tmp_path):
-    run(tmp_path)
-    first = contents(tmp_path / "out")
-    (tmp_path / "out" / "stale_0.bin").write_bytes(b"old")
-    run(tmp_path)
-    assert contents(tmp_path / "out") == first
+    assert "npu_infer.py" in fails(1, SCRIPT, "--model", tmp_path / "resnet34_bs1.om")
 
 
 def test_a_folder_with_other_files_is_not_replaced(model, inputs, tmp_path):
@@ -218,26 +207,6 @@ def test_a_folder_with_other_files_is_not_replaced(model, inputs, tmp_path):
     assert "thesis.doc" in sentence and (tmp_path / "out" / "thesis.doc").exists()
     fails(1, SCRIPT, "--model", model, "--input", tmp_path / "in", "--output", tmp_path, "--output_dirname", "in")
     assert len(os.listdir(str(tmp_path / "in"))) == 10
-
-
-def test_a_killed_run_leaves_nothing_and_the_next_one_gives_the_same_bytes(resnet34_onnx, tmp_path):
-    (tmp_path / "in").mkdir()
-    for number in range(24):
-        (tmp_path / "in" / ("%d.bin" % number)).write_bytes(random.standard_normal(3 * 224 * 224).astype("<f4").tobytes())
-    shutil.copy(str(resnet34_onnx), str(tmp_path / "m.onnx"))
-    command = [sys.executable, str(REPOSITORY / SCRIPT), "--model", "m.onnx", "--input", "in", "--output", ".", "--outfmt", "TXT"]
-    process = subprocess.Popen(command + ["--output_dirname", "out"], cwd=str(tmp_path), stdout=subprocess.DEVNULL)
-    while not list(tmp_path.glob(".out.partial/*")):
-        time.sleep(0.002)
-    refusal = script(SCRIPT, *(command[2:] + ["--output_dirname", "out"]), cwd=str(tmp_path))
-    assert refusal.returncode == 1 and "another onnx_infer.py" in refusal.stderr
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "out").exists() and not (tmp_path / "out_summary.json").exists()
-    run(tmp_path, "--outfmt", "TXT")
-    run(tmp_path, "--outfmt", "TXT", output="undisturbed")
-    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
-    assert not list(tmp_path.glob(".*partial*"))
 
 
 def test_memory_does_not_grow_with_the_number_of_files(model, tmp_path):
@@ -253,12 +222,419 @@ def test_memory_does_not_grow_with_the_number_of_files(model, tmp_path):
                                   str(tmp_path), "--output_dirname", "out"], cwd=str(REPOSITORY), stdout=subprocess.PIPE,
                                  encoding="utf-8", check=True)
         peaks.append(int(process.stdout.split()[-1]))
-    assert peaks[1] < peaks[0] + 3900 * SAMPLE // 1024  # the inputs alone would take that much
+    assert peaks[1] < peaks[0] + 3900 * 4  # kB: names and times; a ResNet34's input is 588 kB
 
 
-@pytest.mark.parametrize("arguments", [[], ["--model", "m", "--outfmt", "CSV"], ["--model", "m", "--batchsize", "0"],
-                                       ["--model", "m", "--loop", "x"], ["--model", "m", "--output_dirname", "a"],
-                                       ["--model", "m", "--output", "o", "--output_dirname", ".."],
-                                       ["--model", "m", "--unknown"], ["--model", "m", "--warmup_count", "-1"]])
+def error_of(tmp_path, *options, **keywords):
+    """The sentence with which a run over tmp_path/in into tmp_path/out fails; nothing may be published or left."""
+    sentence = fails(1, SCRIPT, "--model", tmp_path / "m.onnx", "--input", tmp_path / "in", "--output", tmp_path,
+                     "--output_dirname", "out", *options, **keywords)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out_summary.json").exists()
+    return sentence
+
+
+def write_graph(path, nodes, shape, output=("batch", CLASSES), weights=None, element=TensorProto.FLOAT, more=(), opset=11):
+    """An ONNX model of a few nodes from `image` to `class`; unchecked, as models that misbehave are."""
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("image", element, shape)],
+                              [helper.make_tensor_value_info("class", TensorProto.FLOAT, output)] + list(more),
+                              [numpy_helper.from_array(np.asarray(value), name) for name, value in (weights or {}).items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    model.ir_version = 6
+    onnx.save(model, str(path))
+
+
+def test_the_record_says_what_the_run_was(small, tmp_path):
+    succeeds(SCRIPT, "--model", small / "small.onnx", "--input", small / "prep_dataset", "--output", tmp_path,
+             "--output_dirname", "r", "--batchsize", "4")
+    summary = summary_of(tmp_path, "r")
+    assert (tmp_path / "r" / ".summary.json").read_bytes() == (tmp_path / "r_summary.json").read_bytes()
+    data = (small / "small.onnx").read_bytes()
+    assert summary["schema"] == 1 and summary["precision"] == "fp32" and summary["batch_size"] == 4
+    assert summary["model"]["sha256"] == hashlib.sha256(data).hexdigest() and summary["model"]["bytes"] == len(data)
+    assert summary["model"]["recipe"] == summary["input"]["recipe"] == FLOAT_RECIPE
+    manifest = (small / "prep_dataset" / ".manifest").read_bytes()
+    assert summary["input"]["manifest_sha256"] == hashlib.sha256(manifest).hexdigest() and summary["input"]["images"] == 12
+    assert summary["outputs"] == [{"name": "class", "dtype": "float32", "shape": [1000]}]
+    assert summary["probabilities"] is False and summary["devices"] == []
+    assert set(summary["wall"]) == {"seconds", "images_per_second", "reading", "computing", "writing", "resumed"}
+    assert not summary["wall"]["resumed"]
+    assert summary["wall"]["images_per_second"] == pytest.approx(12 / summary["wall"]["seconds"])
+    assert summary["performance"]["runs"] == 3 and summary["performance"]["p90_ms"] is None
+    assert summary["script_sha256"] == hashlib.sha256((REPOSITORY / SCRIPT).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("model, inputs", [("small.onnx", "prep_dataset_uint8"), ("small_uint8.onnx", "prep_dataset")])
+def test_inputs_made_by_another_recipe_are_refused(model, inputs, small, tmp_path):
+    sentence = fails(1, SCRIPT, "--model", small / model, "--input", small / inputs, "--output", tmp_path, "--batchsize", "4")
+    assert inputs in sentence and "uint8" in sentence and "float32" in sentence and not os.listdir(str(tmp_path))
+
+
+def test_another_mean_is_another_recipe_whatever_the_bytes(small, tmp_path):
+    small_onnx(tmp_path / "m.onnx", recipe=dict(FLOAT_RECIPE, mean=[0.5, 0.5, 0.5]))
+    sentence = fails(1, SCRIPT, "--model", tmp_path / "m.onnx", "--input", small / "prep_dataset")
+    assert "prep_dataset" in sentence and "mean" in sentence
+
+
+def test_a_prepared_folder_that_was_changed_is_refused(small, tmp_path):
+    for change in ("touched", "removed", "added", "no manifest", "broken manifest"):
+        folder = tmp_path / change
+        shutil.copytree(str(small / "prep_dataset"), str(folder))
+        path = sorted(folder.glob("*.bin"))[3]
+        if change == "touched":
+            os.utime(str(path), ns=(0, 0))
+        elif change == "removed":
+            path.unlink()
+        elif change == "added":
+            shutil.copy(str(path), str(folder / "more.bin"))
+        else:
+            (folder / ".manifest").unlink()
+            if change == "broken manifest":
+                (folder / ".manifest").write_text('["a"]\n[')
+        sentence = fails(1, SCRIPT, "--model", small / "small.onnx", "--input", folder)
+        assert str(folder) in sentence and "imagenet_torch_preprocess.py" in sentence, sentence
+    chosen = sorted((tmp_path / "touched").glob("*.bin"))[3]
+    assert str(chosen) in fails(1, SCRIPT, "--model", small / "small.onnx", "--input", chosen)
+
+
+def test_one_file_is_one_image_whatever_its_bytes_would_make(tmp_path):
+    """Case 5 of issue 12: a float32 file is exactly four uint8 images, or two of fp16."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.bin").write_bytes(bytes(SAMPLE))
+    write_model(tmp_path / "m.onnx", element=TensorProto.UINT8)
+    assert "a.bin: holds 768 bytes" in error_of(tmp_path, "--batchsize", "4")
+    write_model(tmp_path / "m.onnx", element=TensorProto.FLOAT16)
+    assert "a.bin: holds 768 bytes" in error_of(tmp_path, "--batchsize", "2")
+    write_model(tmp_path / "m.onnx")
+    (tmp_path / "in" / "a.bin").write_bytes(bytes(2 * SAMPLE))
+    assert "a.bin: holds 1536 bytes" in error_of(tmp_path, "--batchsize", "2")
+    (tmp_path / "in" / "a.bin").unlink()
+    for array in (np.zeros((SIDE, SIDE, 3), "<f4"), np.zeros((2, 3, SIDE, SIDE), "<f4"), np.zeros((3, SIDE, SIDE), ">f4"),
+                  np.asfortranarray(random.standard_normal((3, SIDE, SIDE)).astype("<f4"))):
+        np.save(str(tmp_path / "in" / "a.npy"), array)
+        assert "a.npy: holds" in error_of(tmp_path, "--batchsize", "2")
+
+
+def test_npy_inputs_of_one_image_are_taken_with_and_without_the_batch(model, tmp_path):
+    samples = random.standard_normal((2, 3, SIDE, SIDE)).astype(np.float32)
+    (tmp_path / "in").mkdir()
+    np.save(str(tmp_path / "in" / "a.npy"), samples[0])
+    np.save(str(tmp_path / "in" / "b.npy"), samples[1:])
+    run(tmp_path, "--batchsize", "2", "--outfmt", "NPY")
+    rows = [np.load(str(tmp_path / "out" / ("%s_0.npy" % name))) for name in "ab"]
+    assert np.allclose(np.concatenate(rows), samples.reshape(2, -1) @ WEIGHT, atol=1e-4)
+
+
+def test_npy_files_that_are_none_are_named(model, tmp_path):
+    (tmp_path / "in").mkdir()
+    bad = tmp_path / "in" / "a.npy"
+    with open(str(bad), "wb") as file:
+        np.savez(file, np.zeros(3))
+    assert "a.npy: is no .npy" in error_of(tmp_path)
+    with open(str(bad), "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (10 ** 12,)})
+    assert "a.npy: holds float32 values of shape (1000000000000,)" in error_of(tmp_path)
+    bad.write_bytes(b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535)
+    assert "a.npy: is no .npy" in error_of(tmp_path)
+
+
+@pytest.mark.parametrize("limit, outfmt", [(0, "BIN"), (10, "BIN"), (10, "TXT"), (100, "NPY")])
+def test_a_result_that_cannot_be_written_whole_is_an_error_that_names_it(limit, outfmt, model, inputs, tmp_path):
+    """Case 6 of issue 12, by a file-size limit: bytes of a file that may be written."""
+    code = "import resource, subprocess, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (%d, %d)); " \
+           "sys.exit(subprocess.call(sys.argv[1:]))" % (limit, limit)
+    run(tmp_path)
+    before = contents(tmp_path / "out")
+    process = subprocess.run([sys.executable, "-c", code] + command(
+        SCRIPT, "--model", model, "--input", tmp_path / "in", "--output", tmp_path, "--output_dirname", "out", "--outfmt",
+        outfmt), stderr=subprocess.PIPE, encoding="utf-8")
+    assert process.returncode == 1 and re.search(r"^error: .*/\S+: File too large$", process.stderr), process.stderr
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(model, inputs, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.call(["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(disk)], stderr=subprocess.DEVNULL):
+        pytest.skip("no right to mount a small disk here")
+    try:
+        for outfmt in ("TXT", "BIN", "NPY"):
+            sentence = fails(1, SCRIPT, "--model", model, "--input", tmp_path / "in", "--output", disk, "--output_dirname", "out",
+                             "--outfmt", outfmt)
+            assert "No space left" in sentence and str(disk) in sentence and not (disk / "out").exists()
+    finally:
+        subprocess.check_call(["umount", str(disk)])
+
+
+def test_outputs_that_are_not_a_row_of_scores_an_image_are_refused(inputs, tmp_path):
+    """Case 9 of issue 12: a scalar, (1, N), a transposed one, three dimensions, one class, integers."""
+    image = ["batch", 3, SIDE, SIDE]
+    flat = helper.make_node("Flatten", ["image"], ["flat"], axis=1)
+    product = helper.make_node("MatMul", ["flat", "w"], ["y"])
+    graphs = [([helper.make_node("ReduceMean", ["image"], ["class"], keepdims=0)], [], {}),
+              ([helper.make_node("ReduceMean", ["image"], ["class"], axes=[0, 2, 3], keepdims=0)], [None], {}),
+              ([flat, product, helper.make_node("ReduceMean", ["y"], ["class"], axes=[0])], [None, CLASSES], {"w": WEIGHT}),
+              ([flat, product, helper.make_node("Transpose", ["y"], ["class"], perm=[1, 0])], [CLASSES, "batch"], {"w": WEIGHT}),
+              ([helper.make_node("ReduceMean", ["image"], ["class"], axes=[3], keepdims=0)], ["batch", 3, SIDE], {}),
+              ([flat, helper.make_node("MatMul", ["flat", "w"], ["class"])], ["batch", 1], {"w": WEIGHT[:, :1].copy()})]
+    for nodes, output, weights in graphs:
+        write_graph(tmp_path / "m.onnx", nodes, image, output, weights)
+        sentence = error_of(tmp_path, "--batchsize", str(CLASSES))  # the size at which a transposed output looks right
+        assert "m.onnx: its" in sentence and "(batch, classes)" in sentence, sentence
+
+
+def test_a_further_output_gets_files_of_its_own(model, inputs, tmp_path):
+    nodes = [helper.make_node("Flatten", ["image"], ["flat"], axis=1), helper.make_node("MatMul", ["flat", "w"], ["class"]),
+             helper.make_node("ArgMax", ["class"], ["best"], axis=1, keepdims=0)]
+    write_graph(tmp_path / "m.onnx", nodes, ["batch", 3, SIDE, SIDE], weights={"w": WEIGHT},
+                more=[helper.make_tensor_value_info("best", TensorProto.INT64, ["batch"])])
+    run(tmp_path, "--batchsize", "3", "--outfmt", "NPY")
+    assert len(results_in(tmp_path / "out")) == 20
+    assert summary_of(tmp_path)["outputs"][1] == {"name": "best", "dtype": "int64", "shape": []}
+    for name, scores in inputs.items():
+        assert np.load(str(tmp_path / "out" / (name + "_1.npy"))) == scores.argmax()
+
+
+def test_scores_that_are_not_finite_are_refused_with_the_files_name(model, inputs, tmp_path):
+    for value in (np.nan, np.inf):
+        (tmp_path / "in" / "img7.bin").write_bytes(np.full(3 * SIDE * SIDE, value, "<f4").tobytes())
+        assert "img7.bin" in error_of(tmp_path, "--batchsize", "4")
+        assert not list(tmp_path.glob(".out.partial"))
+
+
+def test_probabilities_are_refused_as_text_and_kept_as_bytes(small, tmp_path):
+    """Case 4 of issue 12."""
+    small_onnx(tmp_path / "m.onnx", softmax=True)
+    arguments = [SCRIPT, "--model", tmp_path / "m.onnx", "--input", small / "prep_dataset", "--output", tmp_path,
+                 "--output_dirname", "out"]
+    assert "--outfmt BIN" in fails(1, *(arguments + ["--outfmt", "TXT"]))
+    succeeds(*(arguments + ["--outfmt", "BIN"]))
+    assert summary_of(tmp_path)["probabilities"] is True
+
+
+def test_models_that_fail_or_cannot_be_fed_get_a_sentence(inputs, tmp_path):
+    flat = helper.make_node("Flatten", ["image"], ["flat"], axis=1)
+    bad = helper.make_node("Reshape", ["flat", "s"], ["class"])  # fails when it runs: the sizes do not fit
+    write_graph(tmp_path / "m.onnx", [flat, bad], ["batch", 3, SIDE, SIDE], weights={"s": np.array([5, CLASSES])})
+    assert "m.onnx: ONNX Runtime cannot run it" in error_of(tmp_path)
+    product = helper.make_node("MatMul", ["flat", "w"], ["class"])
+    for shape, weight in (([], WEIGHT), (["batch", 0, SIDE, SIDE], WEIGHT), (["batch", "c", SIDE, SIDE], WEIGHT),
+                          (["batch", 10 ** 6, 10 ** 6, 10 ** 6], WEIGHT)):
+        write_graph(tmp_path / "m.onnx", [flat, product], shape, ["batch", None], {"w": weight})
+        assert "m.onnx: " in error_of(tmp_path)
+    write_model(tmp_path / "m.onnx")
+    sentence = error_of(tmp_path, "--batchsize", "999999999")
+    assert "batch size 999999999" in sentence and "--batchsize" in sentence
+    assert "GB" in fails(1, SCRIPT, "--model", tmp_path / "m.onnx", "--batchsize", "999999999")
+
+
+def test_what_is_no_regular_file_does_not_hang_it(model, inputs, tmp_path):
+    (tmp_path / "in" / "img3.bin").unlink()
+    os.mkfifo(str(tmp_path / "in" / "img3.bin"))
+    assert "img3.bin: is no regular file" in error_of(tmp_path, timeout=30)
+    model.unlink()
+    os.mkfifo(str(model))
+    assert "m.onnx: is no regular file" in error_of(tmp_path, timeout=30)
+
+
+def test_a_second_run_replaces_what_its_record_lists_and_nothing_else(model, inputs, tmp_path):
+    run(tmp_path)
+    (tmp_path / "in" / "img1.bin").unlink()
+    run(tmp_path, "--outfmt", "TXT")
+    assert results_in(tmp_path / "out") == sorted("img%d_0.txt" % number for number in range(2, 11))
+    assert sorted(os.listdir(str(tmp_path))) == ["in", "m.onnx", "out", "out_summary.json"]
+    (tmp_path / "out" / "mine_0.bin").write_bytes(b"a result by its name only")
+    sentence = fails(1, SCRIPT, "--model", model, "--input", tmp_path / "in", "--output", tmp_path, "--output_dirname", "out")
+    assert "mine_0.bin" in sentence and (tmp_path / "out" / "mine_0.bin").exists()
+
+
+def test_inputs_and_summaries_of_the_users_own_are_not_replaced(model, inputs, tmp_path):
+    """"Lost today" of issue 12: inputs named like results, in the folder the results would go to."""
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in ("ILSVRC2012_val_00000001.bin", "ILSVRC2012_val_00000002.bin"):
+        shutil.copy(str(tmp_path / "in" / "img1.bin"), str(own / name))
+    before = contents(own)
+    for chosen in (str(own), ",".join(str(path) for path in sorted(own.glob("*")))):
+        fails(1, SCRIPT, "--model", model, "--input", chosen, "--output", tmp_path, "--output_dirname", "own")
+        assert contents(own) == before
+    (tmp_path / "out_summary.json").write_text("{}")
+    sentence = fails(1, SCRIPT, "--model", model, "--input", own, "--output", tmp_path, "--output_dirname", "out")
+    assert "out_summary.json" in sentence and (tmp_path / "out_summary.json").read_text() == "{}"
+    run(tmp_path, output="results")  # ours to replace by its record, but not while it is what is read
+    write_graph(tmp_path / "m.onnx", [helper.make_node("MatMul", ["image", "w"], ["class"])], ["batch", CLASSES],
+                weights={"w": WEIGHT[:CLASSES].copy()})
+    assert "folder of the inputs" in fails(1, SCRIPT, "--model", model, "--input", tmp_path / "results", "--output", tmp_path,
+                                           "--output_dirname", "results")
+
+
+def test_a_result_folder_that_is_a_link_is_refused_before_anything_is_computed(model, inputs, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to("elsewhere")
+    model.write_bytes(b"not even looked at")
+    sentence = fails(1, SCRIPT, "--model", model, "--input", tmp_path / "in", "--output", tmp_path, "--output_dirname", "out")
+    assert "out: is a link" in sentence
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_results_of_a_shard_go_to_a_folder_in_a_folder(model, inputs, tmp_path):
+    run(tmp_path, output="result_bs1/shard1_of_4")
+    run(tmp_path, output="result_bs1/shard1_of_4")
+    assert sorted(os.listdir(str(tmp_path / "result_bs1"))) == ["shard1_of_4", "shard1_of_4_summary.json"]
+    assert str(tmp_path / "result_bs1" / "shard1_of_4" / "img1_0.bin") in \
+        summary_of(tmp_path, "result_bs1/shard1_of_4")["filesinfo"]["0"]["outfiles"]
+
+
+SLOW = ["--loop", "4000"]  # a few hundred milliseconds a batch of the tiny model
+
+
+def begun(tmp_path, *options):
+    """A run over tmp_path/in into tmp_path/out, returned when at least two of its ten batches are in the journal."""
+    process = subprocess.Popen(command(SCRIPT, "--model", tmp_path / "m.onnx", "--input", tmp_path / "in", "--output", tmp_path,
+                                       "--output_dirname", "out", *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    progress = tmp_path / ".out.partial" / ".progress"
+    assert wait_until(lambda: progress.exists() and progress.read_bytes().count(b"\n") >= 3, process), process.communicate()
+    return process
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(number, code, model, inputs, tmp_path):
+    process = begun(tmp_path, *SLOW)
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert process.returncode == code and b"Traceback" not in errors
+    assert code < 0 or errors == b"stopped; what is finished is kept, the same line goes on\n"
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out_summary.json").exists()
+    (tmp_path / ".out.partial" / "img9_0.bin").write_bytes(b"torn")  # written by halves, not in the journal
+    with open(str(tmp_path / ".out.partial" / ".progress"), "ab") as file:
+        file.write(b'{"times": [1')  # a line cut in two by the kill
+    assert "going on after batch" in run(tmp_path, *SLOW).stdout
+    run(tmp_path, *(SLOW[:1] + ["1"]), output="undisturbed")
+    resumed, whole = contents(tmp_path / "out"), contents(tmp_path / "undisturbed")
+    del resumed[".summary.json"], whole[".summary.json"]
+    assert resumed == whole
+    summary = summary_of(tmp_path)
+    assert summary["wall"]["resumed"] is True and len(summary["npu_compute_time_list"]) == 40000
+    assert summary["wall"]["computing"] == pytest.approx(sum(summary["npu_compute_time_list"]) / 1000)
+    assert [info["infiles"] for info in summary["filesinfo"].values()] == \
+        [info["infiles"] for info in summary_of(tmp_path, "undisturbed")["filesinfo"].values()]
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("other", ["model", "inputs", "options"])
+def test_a_stopped_run_of_something_else_starts_afresh_and_says_so(other, model, inputs, tmp_path):
+    process = begun(tmp_path, *SLOW)
+    process.kill()
+    process.communicate()
+    options = SLOW[:1] + ["1"]
+    if other == "model":
+        options = SLOW
+        model.write_bytes(model.read_bytes().replace(b"linear", b"LINEAR"))
+    if other == "inputs":
+        (tmp_path / "in" / "img5.bin").write_bytes((tmp_path / "in" / "img6.bin").read_bytes())
+    process = run(tmp_path, *options)
+    assert "starting afresh" in process.stdout and summary_of(tmp_path)["wall"]["resumed"] is False
+    run(tmp_path, output="undisturbed")
+    assert results_in(tmp_path / "out") == results_in(tmp_path / "undisturbed") and not list(tmp_path.glob(".*"))
+
+
+def test_a_strangers_file_in_the_hidden_folder_is_not_deleted(model, inputs, tmp_path):
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial" / "img1_0.bin").write_text("mine")
+    assert "img1_0.bin" in error_of(tmp_path)
+    assert (tmp_path / ".out.partial" / "img1_0.bin").read_text() == "mine"
+
+
+def test_two_at_once_do_not_mix(model, inputs, tmp_path):
+    process = begun(tmp_path, *SLOW)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        assert "another onnx_infer.py" in error_of(tmp_path)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    assert process.wait() == 0
+    assert len(results_in(tmp_path / "out")) == 10
+
+
+def test_a_run_killed_between_the_renames_of_publishing_loses_neither_results(model, inputs, tmp_path):
+    run(tmp_path)
+    first = contents(tmp_path / "out")
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / "out").rename(tmp_path / ".out.partial" / ".old")
+    (tmp_path / "out_summary.json").unlink()
+    (tmp_path / "in" / "img10.bin").write_bytes(np.full(3 * SIDE * SIDE, np.nan, "<f4").tobytes())
+    fails(1, SCRIPT, "--model", model, "--input", tmp_path / "in", "--output", tmp_path, "--output_dirname", "out")
+    assert contents(tmp_path / "out") == first and not list(tmp_path.glob(".*"))
+
+
+def test_an_input_replaced_while_it_runs_is_noticed(model, inputs, tmp_path):
+    process = begun(tmp_path, *SLOW)
+    process.send_signal(signal.SIGSTOP)
+    (tmp_path / "in" / "img10.bin").write_bytes(bytes(SAMPLE))
+    process.send_signal(signal.SIGCONT)
+    errors = process.communicate()[1].decode()
+    assert process.returncode == 1 and "img10.bin: was changed" in errors and not (tmp_path / "out").exists()
+
+
+def test_seconds_give_as_many_runs_as_fill_them_and_figures_that_can_be_defended(model, tmp_path):
+    succeeds(SCRIPT, "--model", model, "--seconds", "0.05", "--batchsize", "2", "--output", tmp_path, "--output_dirname", "p")
+    summary = summary_of(tmp_path, "p")
+    times, told = np.array(summary["npu_compute_time_list"]), summary["performance"]
+    assert told["runs"] == len(times) >= 10 and summary["wall"] is None and summary["input"] is None
+    assert told["median_ms"] == pytest.approx(np.median(times)) and told["p90_ms"] == pytest.approx(np.percentile(times, 90))
+    assert (told["p99_ms"] is None) == (len(times) < 100)
+    if told["interval95"]:
+        assert told["interval95"][0] < told["images_per_second"] * 1.5 and told["interval95"][0] < told["interval95"][1]
+    for runs, p90, interval in ((9, False, False), (10, True, False), (20, True, True)):
+        succeeds(SCRIPT, "--model", model, "--loop", str(runs), "--output", tmp_path, "--output_dirname", "p")
+        told = summary_of(tmp_path, "p")["performance"]
+        assert (told["p90_ms"] is not None, told["p99_ms"]) == (p90, None) and (interval or told["interval95"] is None)
+
+
+def test_a_provider_that_is_not_to_be_had_is_an_error_with_the_list(model):
+    sentence = fails(1, SCRIPT, "--model", model, "--provider", "TensorRT,device_id=0")
+    assert "--provider TensorRT" in sentence and "has CPU;" in sentence
+    assert "no options" in fails(2, SCRIPT, "--model", model, "--provider", "CPU,foo=1")
+    assert "throughput" in succeeds(SCRIPT, "--model", model, "--provider", "cpu").stdout
+
+
+def test_text_is_what_percent_f_writes(tmp_path):
+    sys.path.insert(0, str(REPOSITORY))
+    import onnx_infer
+    values = [0, -0.0, 5e-7, -5e-7, 1.5e-6, 0.5, 999.99994, -999.99994, 1e-45, 2 ** -21, 3 * 2 ** -21, 1000, -1e9, 3e38]
+    for row in (np.array(values, "<f4"), np.array(values[:-3], "<f4"), (random.standard_normal(99999) * 100).astype("<f4")):
+        assert onnx_infer.as_text(row) == ("".join("%f " % value for value in row) + "\n").encode()
+
+
+@pytest.mark.parametrize("shell", ["%s > /dev/full", "%s >&-", "%s 2>&- < /dev/null", "%s 0<&- >&- 2>&-", "%s | true"])
+def test_outputs_that_are_closed_or_full_give_no_traceback_and_whole_results(shell, model, inputs, tmp_path):
+    words = command(SCRIPT, "--model", model, "--input", tmp_path / "in", "--output", tmp_path, "--output_dirname", "out")
+    process = subprocess.run(["bash", "-c", shell % " ".join(shlex.quote(word) for word in words)], capture_output=True,
+                             encoding="utf-8")
+    assert "Traceback" not in process.stderr and "Exception" not in process.stderr
+    assert process.returncode == (1 if "full" in shell else 0), process.stderr
+    assert len(results_in(tmp_path / "out")) == 10 and len((tmp_path / "out" / "img1_0.bin").read_bytes()) == 4 * CLASSES
+
+
+def test_ctrl_c_at_the_very_start_gives_no_traceback(model):
+    process = subprocess.Popen(command(SCRIPT, "--model", model, "--loop", "100000000"), stderr=subprocess.PIPE)
+    caught = "/proc/%d/status" % process.pid
+
+    def handler_stands():
+        with open(caught) as file:
+            mask = int(next(line for line in file if line.startswith("SigCgt")).split()[1], 16)
+        return mask >> (signal.SIGTERM - 1) & 1
+    wait_until(handler_stands, process)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate()[1]
+    assert process.returncode == 130 and errors == b"stopped; what is finished is kept, the same line goes on\n"
+
+
+@pytest.mark.parametrize("arguments", [
+    [], ["--model", "m", "--outfmt", "CSV"], ["--model", "m", "--batchsize", "0"], ["--model", "m", "--loop", "x"],
+    ["--model", "m", "--output_dirname", "a"], ["--model", "m", "--output", "o", "--output_dirname", ".."],
+    ["--model", "m", "--output", "o", "--output_dirname", "a/../../b"], ["--model", "m", "--unknown"],
+    ["--model", "m", "--warmup_count", "-1"], ["--model", "m", "--seconds", "0"], ["--model", "m", "--seconds", "nan"],
+    ["--model", "m", "--seconds", "1", "--loop", "2"], ["--model", "m", "--provider", ","],
+    ["--model", "m", "--threads", "99999"]])
 def test_wrong_usage_exits_with_2(arguments):
     fails(2, SCRIPT, *arguments)

@@ -1,288 +1,422 @@
-"""run_infer.sh on an NPU: ais_bench in all its spellings, on one device and several, and each way in which it can fail."""
+"""npu_infer.py: ais_bench in all its spellings, on one device and several, and each way in which it can fail."""
 import json
 import os
 import shutil
+import signal
 import stat
+import subprocess
 import sys
 
 import numpy as np
-import onnx
 import pytest
-from conftest import fails, script, succeeds
-from onnx import numpy_helper
-from test_atc import ONE_910B4, STANDINS, TWO_310P3, dressed, undressed
+from conftest import FLOAT_RECIPE, command, contents, fails, script, small_onnx, succeeds, wait_until
+from test_npu_info import dressed
 
+SCRIPT = "npu_infer.py"
+USUAL = ["--model", "small_bs4.om", "--input", "prep_dataset", "--output_dirname", "result"]
 GENERATIONS = ["0.0.2", "2024", "2025", "2026"]
 
 
-def npu(tmp_path, table=TWO_310P3, **more):
-    return dict(dressed(tmp_path, table, **more), PYTHONPATH=str(STANDINS / "site"),
-                ASCEND_TOOLKIT_HOME=str(STANDINS / "toolkit"))
-
-
-def data_options(demo, output):
-    tiny = demo[0] / "tiny-imagenet"
-    return ["--pth", tiny / "resnet34-tiny.pth", "--images", tiny / "val", "--labels", tiny / "val_label.txt", "--output", output,
-            "--loop", "2", "--limit", "9"]
-
-
-def rows_of(folder):
-    return json.loads((folder / "report.json").read_text())["rows"]
-
-
 @pytest.fixture(scope="module")
-def place(demo, tmp_path_factory):
-    """A folder in which .bin, ONNX and .om are finished: (folder, the options, the row that ONNX Runtime gave)."""
-    tmp_path = tmp_path_factory.mktemp("npu")
-    options = data_options(demo, tmp_path / "o") + ["--batch-sizes", "2", "--engine"]
-    succeeds("run_infer.sh", *(options + ["onnxruntime"]))
-    of_onnxruntime = rows_of(tmp_path / "o")[0]
-    succeeds("run_infer.sh", *(options + ["ais_bench"]), env=npu(tmp_path))
-    return tmp_path / "o", options + ["ais_bench"], of_onnxruntime
+def house(small, tmp_path_factory):
+    """A folder with the .om files of the small model (batch sizes 1 and 4, AIPP, softmax), inputs, and ONNX Runtime's results."""
+    folder = tmp_path_factory.mktemp("npu")
+    folder.chmod(0o755)
+    for name in ("prep_dataset", "prep_dataset_uint8"):
+        shutil.copytree(str(small / name), str(folder / name))
+        for path in [folder / name] + list((folder / name).iterdir()):
+            path.chmod(path.stat().st_mode & ~0o022)
+    shutil.copy(str(small / "small.onnx"), str(folder))
+    shutil.copy(str(small / "small_uint8.onnx"), str(folder))
+    small_onnx(folder / "softmax.onnx", softmax=True)
+    options = {"env": dressed(folder), "cwd": str(folder)}
+    for onnx, output, more in (("small", ".", ["1 4"]), ("small", "aipp", ["4", "--aipp"]), ("softmax", ".", ["4"]),
+                               ("small_uint8", ".", ["4"])):
+        succeeds("run_atc.sh", "--onnx", onnx + ".onnx", "--output", output, "--batch-sizes", *more, **options)
+    for outfmt in ("TXT", "BIN", "NPY"):
+        succeeds("onnx_infer.py", "--model", folder / "small.onnx", "--input", folder / "prep_dataset", "--output", folder,
+                 "--output_dirname", "cpu_" + outfmt, "--outfmt", outfmt)
+    return folder
 
 
-def infer_anew(folder):
-    for stamp in folder.glob(".stages/*_bs*"):
-        stamp.unlink()
+@pytest.fixture
+def infer(house, tmp_path):
+    """Run npu_infer.py over the house's images; keywords are options (None drops one) or the stand-ins' variables."""
+    def run(code=0, *arguments, **more):
+        options = {"model": "small_bs4.om", "input": "prep_dataset", "output": str(tmp_path), "output_dirname": "result"}
+        variables = {name: more.pop(name) for name in list(more) if name.startswith("STANDIN_")}
+        options.update(more)
+        words = [word for name, value in options.items() if value is not None for word in ("--" + name, value)]
+        run.options = {"cwd": str(house), "env": dressed(house, **variables)}
+        if code:
+            sentence = fails(code, SCRIPT, *(words + list(arguments)), **run.options)
+            assert not (tmp_path / "result").exists() and not (tmp_path / "result_summary.json").exists()
+            assert not (tmp_path / ".result.partial").exists()
+            return sentence
+        return succeeds(SCRIPT, *(words + list(arguments)), **run.options)
+    return run
 
 
-def test_the_demo_on_ais_bench_ends_with_onnx_runtimes_accuracy(demo, tmp_path):
-    before, here = str(demo[0]), str(tmp_path / "o")
-    shutil.copytree(before + "/tiny-imagenet", here + "/tiny-imagenet")  # with its stamp, since to make it takes long
-    (tmp_path / "o" / ".stages").mkdir()
-    stamp = (demo[0] / ".stages" / "demo").read_text().replace('"%s/tiny-imagenet"' % before, here + "/tiny-imagenet")
-    (tmp_path / "o" / ".stages" / "demo").write_text(stamp.replace(before, here))
-    (tmp_path / "o").chmod(0o750)
-    process = succeeds("run_infer.sh", "--demo", "--engine", "ais_bench", "--output", tmp_path / "o", "--batch-sizes", "8",
-                       "--loop", "2", env=npu(tmp_path))
-    assert "== demo: skipped" in process.stdout
-    for of_npu, of_cpu in zip(rows_of(tmp_path / "o"), rows_of(demo[0])[2:]):
-        assert [of_npu[key] for key in ("batch_size", "top1", "top5", "judged")] == \
-            [of_cpu[key] for key in ("batch_size", "top1", "top5", "judged")]
-        assert of_npu["engine"] == "ais_bench 0.0.2" and of_npu["device"].startswith("Ascend310P3 ")
-    assert (tmp_path / "o" / "report.md").read_text().split("\n\n")[1] in process.stdout
+def results(folder):
+    return {name: data for name, data in contents(folder).items() if not name.startswith(".")}
 
 
-@pytest.mark.parametrize("generation, device", [("2026", "0")] + [(one, "0,1") for one in GENERATIONS])
-def test_every_generation_on_one_device_and_two_gives_the_same_accuracy(generation, device, place, tmp_path):
-    folder, options, expected = place
-    infer_anew(folder)
-    process = succeeds("run_infer.sh", *(options + ["--device", device]), env=npu(tmp_path, STANDIN_GENERATION=generation))
-    assert "== compile" in process.stdout and "resnet34_bs2.om: kept" in process.stdout
-    row = rows_of(folder)[0]
-    assert [row[key] for key in ("top1", "top5", "judged")] == [expected[key] for key in ("top1", "top5", "judged")]
-    if device == "0":
-        throughput = json.loads((folder / "perf_bs2_summary.json").read_text())["throughput"]
+def summary_of(tmp_path):
+    return json.loads((tmp_path / "result_summary.json").read_text())
+
+
+def line_of(process):
+    return [line for line in process.stdout.splitlines() if line.startswith("python3 -m ais_bench")][-1]
+
+
+@pytest.mark.parametrize("device", ["0", "0,1"])
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_every_generation_on_one_device_and_two_leaves_onnx_runtimes_files(generation, device, infer, house, tmp_path):
+    outfmt = {"0.0.2": "TXT", "2024": "NPY", "2025": "BIN", "2026": "TXT"}[generation]
+    process = infer(device=device, outfmt=outfmt, STANDIN_GENERATION=generation)
+    ours, theirs = results(tmp_path / "result"), results(house / ("cpu_" + outfmt))
+    assert list(ours) == list(theirs)
+    if outfmt == "TXT":
+        for name in ours:
+            assert np.abs(np.array(ours[name].split(), float) - np.array(theirs[name].split(), float)).max() < 2e-6
     else:
-        summaries = list((folder / "perf_bs2").glob("device*_summary.json"))
-        assert len(summaries) == 2 and "2 x Ascend310P3" in row["device"]
-        throughput = sum(json.loads(path.read_text())["throughput"] for path in summaries)
-    assert row["images_per_second"] == pytest.approx(throughput)
+        assert ours == theirs
+    dirname = "--output-dirname" if generation == "2026" else "--output_dirname"
+    divide = {"0.0.2": "", "2024": " --divide_input 1", "2025": " --divide_input", "2026": " --divide-input"}[generation]
+    line = "python3 -m ais_bench --model small_bs4.om --input prep_dataset --output %s %s result --outfmt %s"
+    assert line_of(process) == line % (tmp_path, dirname, outfmt) + (" --device 0,1" + divide if device == "0,1" else "")
 
 
-def test_the_commands_are_the_guides(place, tmp_path):
-    folder, options, _ = place
-    infer_anew(folder)
-    process = succeeds("run_infer.sh", *options, env=npu(tmp_path))
-    for command in ("-m ais_bench --model {0}/resnet34_bs2.om --input {0}/prep_dataset --output {0} "
-                    "--output_dirname result_bs2 --outfmt TXT",
-                    "-m ais_bench --model={0}/resnet34_bs2.om --loop=2 --batchsize=2"):
-        assert command.format(folder) in process.stdout
+def test_the_summary_has_onnx_infers_keys_and_is_the_record_in_the_folder(infer, house, tmp_path):
+    infer(outfmt="BIN")
+    ours, theirs = summary_of(tmp_path), json.loads((house / "cpu_BIN_summary.json").read_text())
+    assert set(ours) == set(theirs)
+    assert set(ours["model"]) == set(theirs["model"]) and set(ours["input"]) == set(theirs["input"])
+    assert set(ours["performance"]) == set(theirs["performance"]) and set(ours["wall"]) == set(theirs["wall"])
+    theirs["input"]["path"] = "prep_dataset"
+    for key in ("outputs", "probabilities", "input", "outfmt"):
+        assert ours[key] == theirs[key]
+    assert ours["model"]["onnx_sha256"] == theirs["model"]["sha256"] and ours["model"]["recipe"] == FLOAT_RECIPE
+    assert [ours[key] for key in ("engine", "device", "devices", "precision", "batch_size", "parts")] == \
+        ["ais_bench 0.0.2", "Ascend310P3", [0], "fp16", 4, None]
+    assert ours["npu"]["devices"][0]["health"] == "OK" and ours["h2d_ms"] >= 0
+    assert (tmp_path / "result" / ".summary.json").stat().st_ino == (tmp_path / "result_summary.json").stat().st_ino
+    listed = [path for info in ours["filesinfo"].values() for path in info["outfiles"]]
+    assert sorted(os.path.basename(path) for path in listed) == sorted(results(tmp_path / "result"))
+    assert all(os.path.dirname(path) == str(tmp_path / "result") for path in listed)
 
 
-def test_everything_has_the_modes_that_newer_ais_bench_insists_on(place):
-    for path in [place[0]] + list(place[0].rglob("*")):
+def test_two_devices_are_one_summary_with_a_part_each(infer, tmp_path):
+    infer(input=None, device="0,1", loop="30", batchsize="4", STANDIN_GENERATION="2026")
+    told = summary_of(tmp_path)
+    assert told["device"] == "2 x Ascend310P3" and [part["device"] for part in told["parts"]] == [0, 1]
+    speeds = [part["performance"]["images_per_second"] for part in told["parts"]]
+    assert told["throughput"] == told["performance"]["images_per_second"] == pytest.approx(sum(speeds))
+    assert told["performance"]["mean_ms"] == max(part["performance"]["mean_ms"] for part in told["parts"])
+    low, high = told["performance"]["interval95"]
+    assert low < told["throughput"] < high and told["performance"]["p99_ms"] is None and told["wall"] is None
+    assert sorted(contents(tmp_path / "result")) == [".summary.json", "pure_infer_data_0.bin"]
+
+
+def test_pure_inference_is_the_guides_line_and_seconds_find_the_loops(infer, tmp_path):
+    process = infer(input=None, output=None, output_dirname=None, loop="20", batchsize="4")
+    assert line_of(process) == "python3 -m ais_bench --model=small_bs4.om --loop=20 --batchsize=4"
+    assert os.listdir(str(tmp_path)) == []
+    infer(input=None, seconds="0.2")
+    performance = summary_of(tmp_path)["performance"]
+    assert performance["runs"] >= 10 and performance["batch_size"] == 4
+    assert (performance["p99_ms"] is None) == (performance["runs"] < 100)
+
+
+def test_p99_is_that_of_the_list_itself(infer, tmp_path):
+    infer(input=None, loop="120")
+    told = summary_of(tmp_path)
+    assert told["performance"]["p99_ms"] == pytest.approx(np.percentile(told["npu_compute_time_list"], 99))
+
+
+def test_nine_images_for_four_devices_use_as_many_as_get_some(infer, house, tmp_path):
+    process = infer(device="0,1,2,3", limit="9", STANDIN_DEVICES="4")
+    assert "3 do the work" in process.stdout and [part["images"] for part in summary_of(tmp_path)["parts"]] == [3, 3, 3]
+    assert len(results(tmp_path / "result")) == 9
+    infer(device="0,1", limit="1", STANDIN_GENERATION="2025")
+    assert len(results(tmp_path / "result")) == 1 and summary_of(tmp_path)["devices"] == [0]
+
+
+def test_single_files_and_npy_files_are_taken(infer, house, tmp_path):
+    names = ["ILSVRC2012_val_%08d" % number for number in (1, 2, 3)]
+    infer(input=",".join("prep_dataset/%s.bin" % name for name in names), STANDIN_GENERATION="2026")
+    expected = {name: data for name, data in results(house / "cpu_BIN").items() if name[:23] in names}
+    assert results(tmp_path / "result") == expected
+    (tmp_path / "npy").mkdir()
+    for name in names:
+        values = np.fromfile(str(house / "prep_dataset" / (name + ".bin")), "<f4").reshape(3, 224, 224)
+        np.save(str(tmp_path / "npy" / (name + ".npy")), values)
+    infer(input=tmp_path / "npy")
+    assert results(tmp_path / "result") == expected
+    np.save(str(tmp_path / "npy" / (names[0] + ".npy")), np.zeros((224, 224, 3), np.float32))
+    shutil.rmtree(str(tmp_path / "result"))
+    (tmp_path / "result_summary.json").unlink()
+    assert "shape [224, 224, 3]" in infer(1, input=tmp_path / "npy")
+
+
+@pytest.mark.parametrize("trouble, device, said", [
+    ("infer:4", "0", "failed with exit code 1: RuntimeError: [-1][ACL: execute failed]"), ("hang:4", "0", "signal 9"),
+    ("missing:4", "0", "left 4 of 12 results (first missing: ILSVRC2012_val_00000005)"), ("missing:4", "0,1", "of 12 results"),
+    ("torn:4", "0", "ILSVRC2012_val_"), ("device:1", "0,1", "failed with exit code 1"),
+    ("device0:1", "0,1", "the part of device 1 is missing")])
+def test_what_fails_is_a_sentence_and_nothing_has_its_final_name(trouble, device, said, infer):
+    # Half of the files of a "missing" one were run, so the count of runs would tell, too: that sentence is as good.
+    sentence = infer(1, device=device, STANDIN_FAIL=trouble)
+    assert said in sentence or (trouble.startswith("missing") and "ran 1 times" in sentence), sentence
+
+
+def test_a_missing_part_of_newer_ones_is_named_too(infer):
+    assert "the part of device 1 is missing" in infer(1, device="0,1", STANDIN_FAIL="device0:1", STANDIN_GENERATION="2026")
+
+
+@pytest.mark.parametrize("outfmt", ["TXT", "NPY"])
+def test_torn_results_are_found_in_every_format(outfmt, infer):
+    assert "ILSVRC2012_val_" in infer(1, outfmt=outfmt, STANDIN_FAIL="torn:4")
+
+
+def test_a_failure_keeps_the_good_results_of_before(infer, house, tmp_path):
+    infer()
+    before = contents(tmp_path)
+    process = script(SCRIPT, *USUAL, "--output", tmp_path, cwd=str(house), env=dressed(house, STANDIN_FAIL="missing:4"))
+    assert process.returncode == 1 and contents(tmp_path) == before
+
+
+def test_inputs_of_another_recipe_are_refused(infer, house, tmp_path):
+    assert "dtype and layout" in infer(1, input="prep_dataset_uint8")
+    assert "dtype and layout" in infer(1, model="aipp/small_bs4.om")
+    folder = tmp_path / "prep"
+    shutil.copytree(str(house / "prep_dataset"), str(folder))
+    record = json.loads((folder / ".recipe.json").read_text())
+    record["recipe"]["mean"] = [0.5, 0.5, 0.5]
+    (folder / ".recipe.json").write_text(json.dumps(record))
+    assert "another mean" in infer(1, input=folder)
+
+
+def test_inputs_that_are_not_as_their_manifest_says_are_refused(infer, house, tmp_path):
+    folder = tmp_path / "prep"
+    shutil.copytree(str(house / "prep_dataset"), str(folder))
+    one = folder / "ILSVRC2012_val_00000003.bin"
+    one.write_bytes(one.read_bytes())
+    assert "imagenet_torch_preprocess.py" in infer(1, input=folder)
+    one.unlink()
+    assert "1 files of its manifest are missing" in infer(1, input=folder)
+
+
+def test_a_uint8_model_does_not_take_one_float_file_for_four_images(infer, house, tmp_path):
+    """602 112 bytes are exactly four uint8 images; ais_bench takes them without a word, with a record and without."""
+    folder = tmp_path / "by-hand"
+    folder.mkdir()
+    for path in sorted((house / "prep_dataset").glob("*.bin"))[:4]:
+        shutil.copy(str(path), str(folder))
+    assert "602112 bytes" in infer(1, model="small_uint8_bs4.om", input=folder)
+    foreign = tmp_path / "foreign.om"
+    shutil.copy(str(house / "small_uint8_bs4.om"), str(foreign))
+    for outfmt in ("TXT", "BIN", "NPY"):
+        sentence = infer(1, model=foreign, input=folder, outfmt=outfmt)
+        assert "ran 4 times for 4 images at batch size 4, not 1 times" in sentence
+    for path in sorted(folder.iterdir())[1:]:
+        path.unlink()
+    for outfmt, said in (("TXT", "4 rows for 1 images"), ("BIN", "Give two files"), ("NPY", "expected were 1 x")):
+        assert said in infer(1, model=foreign, input=folder, outfmt=outfmt)
+
+
+def test_aipp_takes_uint8_files_and_is_near_the_uint8_graph(infer, house, tmp_path):
+    infer(model="aipp/small_bs4.om", input="prep_dataset_uint8")
+    scores = {name: np.frombuffer(data, "<f4") for name, data in results(tmp_path / "result").items()}
+    for name, data in results(house / "cpu_BIN").items():
+        expected = np.frombuffer(data, "<f4")
+        assert np.abs(scores[name] - expected).max() < 0.02 * np.abs(expected).max()
+    assert summary_of(tmp_path)["model"]["recipe"]["layout"] == "HWC"
+
+
+def test_an_om_without_a_record_is_run_and_says_nothing_of_what_it_does_not_know(infer, house, tmp_path):
+    foreign = tmp_path / "foreign.om"
+    shutil.copy(str(house / "small_bs4.om"), str(foreign))
+    infer(model=foreign)
+    told = summary_of(tmp_path)
+    assert told["precision"] is None and told["model"]["recipe"] is None and told["batch_size"] == 4
+    assert told["device"] == "Ascend310P3" and results(tmp_path / "result") == results(house / "cpu_BIN")
+    shutil.rmtree(str(tmp_path / "result"))
+    (tmp_path / "result_summary.json").unlink()
+    assert "batch size 4, not 8" in infer(1, model=foreign, input=None, loop="2", batchsize="8")
+
+
+def test_an_om_that_is_not_the_recorded_one_is_refused(infer, house, tmp_path):
+    for name in ("small_bs4.om", "small_bs4.om.json"):
+        shutil.copy(str(house / name), str(tmp_path))
+    shutil.copy(str(house / "small_bs1.om"), str(tmp_path / "small_bs4.om"))
+    assert "is not the one run_atc.sh recorded" in infer(1, model=tmp_path / "small_bs4.om")
+    (tmp_path / "small_bs4.om.json").write_text('{"om_sha256": NaN}')
+    assert "small_bs4.om.json" in infer(1, model=tmp_path / "small_bs4.om")
+    (tmp_path / "small_bs4.om.json").write_text("[" * 100000)
+    assert "small_bs4.om.json" in infer(1, model=tmp_path / "small_bs4.om")
+    assert "batch size 4, not 8" in infer(1, batchsize="8")
+
+
+def test_probabilities_are_refused_as_txt_and_told_in_the_summary(infer, tmp_path):
+    assert "--outfmt BIN" in infer(1, model="softmax_bs4.om", outfmt="TXT")
+    infer(model="softmax_bs4.om")
+    assert summary_of(tmp_path)["probabilities"] is True
+
+
+@pytest.mark.parametrize("generation", ["2024", "2026"])
+def test_what_newer_ones_refuse_is_refused_first_with_the_reason(generation, infer, house, tmp_path):
+    newer = {"STANDIN_GENERATION": generation}
+    assert "at most 100000" in infer(2, input=None, loop="200000", **newer)
+    (tmp_path / "a b").mkdir()
+    assert "A-Z a-z 0-9" in infer(1, output=tmp_path / "a b", **newer)
+    folder = tmp_path / "prep"
+    shutil.copytree(str(house / "prep_dataset"), str(folder))
+    one = folder / "ILSVRC2012_val_00000001.bin"
+    one.chmod(0o664)
+    assert "chmod -R go-w" in infer(1, input=folder, **newer)
+    one.chmod(0o640)
+    content = one.stat()
+    shutil.move(str(one), str(tmp_path / "one.bin"))
+    one.symlink_to(tmp_path / "one.bin")
+    os.utime(str(one), ns=(content.st_mtime_ns, content.st_mtime_ns))
+    assert "is a link" in infer(1, input=folder, **newer)
+    infer(input=folder)  # 0.0.2 takes them
+
+
+def test_an_output_folder_that_others_may_read_is_no_hindrance(infer, tmp_path):
+    tmp_path.chmod(0o777)
+    infer(STANDIN_GENERATION="2026")
+    for path in [tmp_path / "result", tmp_path / "result_summary.json"] + list((tmp_path / "result").iterdir()):
         assert not path.stat().st_mode & (stat.S_IWGRP | stat.S_IRWXO), path
 
 
-def test_the_report_names_chip_cann_driver_and_ais_bench(place, tmp_path):
-    folder, options, _ = place
-    infer_anew(folder)
-    succeeds("run_infer.sh", *(options + ["--soc-version", "Ascend310P3"]), env=npu(tmp_path, ONE_910B4))
-    run = json.loads((folder / "report.json").read_text())["run"]
-    assert [run[key] for key in ("chip", "cann", "driver", "ais_bench")] == ["Ascend310P3", "6.0.RC1", "25.5.2", "0.0.2"]
-    assert "Ascend310P3 (CANN 6.0.RC1, driver 25.5.2)" in (folder / "report.md").read_text()
+def test_0_0_2_takes_paths_with_spaces(infer, tmp_path):
+    infer(output=tmp_path / "a b", output_dirname="c d/shard1_of_4")
+    assert len(results(tmp_path / "a b" / "c d" / "shard1_of_4")) == 12
+    assert (tmp_path / "a b" / "c d" / "shard1_of_4_summary.json").exists()
 
 
-def failing(place, tmp_path, fail, *options):
-    folder, usual, _ = place
-    infer_anew(folder)
-    process = script("run_infer.sh", *(usual + list(options)), env=npu(tmp_path, STANDIN_FAIL=fail))
-    assert process.returncode == 1, process.stdout + process.stderr
-    return folder, process
+def test_files_of_the_users_own_are_not_replaced(infer, house, tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "thesis_0.txt").write_text("mine")
+    for dirname in ("own", "link"):
+        if dirname == "link":
+            infer(output_dirname="real")
+            (tmp_path / "link").symlink_to(tmp_path / "real")
+        assert "choose another --output_dirname" in infer(1, output_dirname=dirname)
+    (tmp_path / "free_summary.json").write_text('{"own": 1}')
+    assert "was not written by this script" in infer(1, output_dirname="free")
+    assert (folder / "thesis_0.txt").read_text() == "mine" and (tmp_path / "free_summary.json").read_text() == '{"own": 1}'
+    shutil.copytree(str(house / "prep_dataset"), str(tmp_path / "in"))
+    assert "folder of the inputs" in infer(1, input=tmp_path / "in", output_dirname="in")
 
 
-@pytest.mark.parametrize("fail, options, said", [
-    ("infer:4", [], "inference with ais_bench failed"), ("hang:4", [], "inference with ais_bench failed"),
-    ("missing:4", [], "missing"), ("missing:4", ["--device", "0,1"], "the part of device 0 is missing"),
-], ids=["exit 1", "killed half-way", "exit 0 with results missing", "exit 0 with results of two devices missing"])
-def test_a_batch_size_that_fails_shows_dashes_and_the_others_still_run(fail, options, said, place, tmp_path):
-    folder, process = failing(place, tmp_path, fail, "--batch-sizes", "4 2", *options)
-    assert said in process.stderr and "batch size 4" in process.stderr.splitlines()[-1]
-    bad, good = rows_of(folder)
-    assert bad["top1"] is None and bad["images_per_second"] is None and good["top1"] == place[2]["top1"]
-    line = (folder / "report.md").read_text().splitlines()[4]
-    assert "| 4 |" in line and "| - | - | - | - | - | - |" in line
-    assert not (folder / "result_bs4.json").exists()
+def test_results_of_a_run_before_are_replaced(infer, tmp_path):
+    infer(outfmt="TXT")
+    infer(outfmt="BIN", limit="3")
+    assert sorted(os.path.splitext(name)[1] for name in results(tmp_path / "result")) == [".bin"] * 3
+    assert sorted(os.listdir(str(tmp_path))) == ["result", "result_summary.json"]
 
 
-def test_after_the_cause_is_gone_the_same_line_completes_the_report(place, tmp_path):
-    folder, options, expected = place
-    failing(place, tmp_path, "missing:4", "--batch-sizes", "4 2")
-    process = succeeds("run_infer.sh", *(options + ["--batch-sizes", "4 2"]), env=npu(tmp_path))
-    assert "== infer_bs2: skipped" in process.stdout
-    assert [row["top1"] for row in rows_of(folder)] == [expected["top1"]] * 2
+def started(house, tmp_path, **variables):
+    words = command(SCRIPT, *(USUAL + ["--output", tmp_path]))
+    return subprocess.Popen(words, cwd=str(house), env=dressed(house, **variables), stdin=subprocess.DEVNULL, encoding="utf-8",
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def test_failing_pure_inference_keeps_the_whole_accuracy(place, tmp_path):
-    folder, process = failing(place, tmp_path, "perf:2")
-    row = rows_of(folder)[0]
-    assert row["top1"] == place[2]["top1"] and row["images_per_second"] is None
-    assert "%s%% | - | - | - | - |" % row["top5"] in (folder / "report.md").read_text().splitlines()[4]
+def alive(tmp_path):
+    """Processes whose command line names the folder."""
+    found = subprocess.run(["ps", "-ewwo", "args"], stdout=subprocess.PIPE).stdout.decode("utf-8", "replace")
+    return [line for line in found.splitlines() if str(tmp_path) in line and "ais_bench" in line]
 
 
-@pytest.mark.parametrize("fail, generation", [("device0:1", "0.0.2"), ("device0:1", "2025"), ("device:1", "2025")],
-                         ids=["exit 0, old", "exit 0, new", "exit 1"])
-def test_a_device_whose_part_is_missing_is_an_error(fail, generation, place, tmp_path):
-    folder, options, _ = place
-    infer_anew(folder)
-    process = script("run_infer.sh", *(options + ["--device", "0,1"]),
-                     env=npu(tmp_path, STANDIN_FAIL=fail, STANDIN_GENERATION=generation))
-    assert process.returncode == 1
-    if fail == "device0:1":
-        assert "the part of device 1 is missing" in process.stderr
-    assert rows_of(folder)[0]["top1"] is None
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_ais_bench_too_and_leaves_nothing(number, code, house, tmp_path):
+    process = started(house, tmp_path, STANDIN_FAIL="stall:4")
+    wait_until(lambda: list(tmp_path.glob(".result.partial/run/result/*.bin")), process)
+    assert alive(tmp_path)
+    process.send_signal(number)
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == code and said.startswith("stopped") and "Traceback" not in said
+    assert os.listdir(str(tmp_path)) == [] and not alive(tmp_path)
 
 
-def test_a_batch_size_that_atc_cannot_compile_shows_dashes(place, tmp_path):
-    folder, process = failing(place, tmp_path, "atc:1", "--batch-sizes", "1 2")
-    assert "E40001" in process.stderr and "atc failed" in process.stderr
-    assert [row["top1"] for row in rows_of(folder)] == [None, place[2]["top1"]]
-    assert not (folder / "resnet34_bs1.om").exists()
-
-
-def engine_line(process):
-    return [line for line in process.stdout.splitlines() if line.startswith("engine: ")][0]
-
-
-def test_auto_takes_ais_bench_where_atc_can_compile(place, tmp_path):
-    folder, options, _ = place
-    process = succeeds("run_infer.sh", *(options[:-1] + ["auto"]), env=npu(tmp_path))
-    assert engine_line(process) == "engine: ais_bench (ais_bench imports and atc can compile for Ascend310P3)"
-
-
-def test_an_om_that_is_there_needs_neither_atc_nor_weights_and_0_0_2_takes_paths_with_spaces(place, demo, tmp_path):
-    folder = tmp_path / "a b"
-    folder.mkdir(mode=0o750)
-    shutil.copy2(str(place[0] / "resnet34_bs2.om"), str(folder))
-    environment = dict(undressed(tmp_path), PYTHONPATH=str(STANDINS / "site"))
-    options = data_options(demo, folder)[2:] + ["--batch-sizes", "2"]
-    process = succeeds("run_infer.sh", *options, env=environment)
-    assert "every .om is in" in engine_line(process) and "== export" not in process.stdout
-    assert rows_of(folder)[0]["top1"] == place[2]["top1"]
-
-
-def test_fidelity_tells_a_stale_om_from_a_right_one(place, demo, tmp_path):
-    """An .om of another checkpoint infers, is judged, and has a plausible speed; only the comparison shows it."""
-    folder, options, _ = place
-    infer_anew(folder)
-    options = options + ["--fidelity", "3"]
-    succeeds("run_infer.sh", *options, env=npu(tmp_path))
-    fidelity = rows_of(folder)[0]["fidelity"]
-    assert fidelity["agrees"] and fidelity["compared"] == 3 and "onnxruntime" in fidelity["engine"]
-    stale = tmp_path / "o"
-    stale.mkdir(mode=0o750)
-    shutil.copy2(str(folder / "resnet34_bs2.om"), str(stale))
-    model = onnx.load(str(folder / "resnet34.onnx"))
-    for tensor in model.graph.initializer:
-        if len(tensor.dims) == 4:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.1), tensor.name))
-    onnx.save(model, str(stale / "resnet34.onnx"))
-    options = data_options(demo, stale)[2:] + ["--batch-sizes", "2", "--fidelity", "3"]
-    process = script("run_infer.sh", *options, env=dict(undressed(tmp_path), PYTHONPATH=str(STANDINS / "site")))
-    assert process.returncode == 1 and "are not those of the reference" in process.stderr.splitlines()[-1], process.stderr
-    row = rows_of(stale)[0]
-    assert not row["fidelity"]["agrees"] and row["top1"] is not None and row["images_per_second"] is not None
-    assert "DOES NOT AGREE" in (stale / "report.md").read_text()
-
-
-def test_fidelity_without_the_onnx_model_is_refused_first(place, demo, tmp_path):
-    folder = tmp_path / "o"
-    folder.mkdir(mode=0o750)
-    shutil.copy2(str(place[0] / "resnet34_bs2.om"), str(folder))
-    options = data_options(demo, folder)[2:] + ["--batch-sizes", "2", "--fidelity", "3"]
-    sentence = fails(1, "run_infer.sh", *options, env=dict(undressed(tmp_path), PYTHONPATH=str(STANDINS / "site")))
-    assert "no %s" % (folder / "resnet34.onnx") in sentence and not (folder / "prep_dataset").exists()
-
-
-def without(tmp_path, *missing):
-    """A dressed machine on which some of aclruntime, ais_bench, atc and npu-smi are missing."""
-    environment = npu(tmp_path)
-    for kind, source in (("bin", STANDINS / "bin"), ("site", STANDINS / "site")):
-        shutil.copytree(str(source), str(tmp_path / kind))
-    for path in (tmp_path / "bin" / "atc", tmp_path / "bin" / "npu-smi", tmp_path / "site" / "aclruntime.py"):
-        if path.stem in missing:
-            path.unlink()
-    environment["PATH"] = environment["PATH"].replace(str(STANDINS / "bin"), str(tmp_path / "bin"))
-    return dict(environment, PYTHONPATH=str(tmp_path / "site"))
-
-
-@pytest.mark.parametrize("missing, said", [("aclruntime", "aclruntime"), ("atc", "no atc and no"),
-                                           ("npu-smi", "npu-smi: not found")])
-def test_auto_says_why_it_takes_onnx_runtime_and_an_explicit_engine_never_falls_back(missing, said, place, tmp_path):
-    environment = without(tmp_path, missing)
-    options = place[1][:-2] + ["--batch-sizes", "3"]  # a batch size of which there is no .om
-    line = engine_line(succeeds("run_infer.sh", *options, env=environment))
-    assert line.startswith("engine: onnxruntime (") and said in line
-    sentence = fails(1, "run_infer.sh", *(options + ["--engine", "ais_bench"]), env=environment)
-    assert "--engine ais_bench" in sentence and said in sentence
-
-
-def test_cann_is_sourced_where_ais_bench_does_not_import_yet(place, tmp_path):
-    folder, options, _ = place
-    (tmp_path / "table.txt").write_text(TWO_310P3)
-    environment = undressed(tmp_path, ASCEND_SET_ENV=str(STANDINS / "set_env.sh"), STANDIN_NPU_SMI=str(tmp_path / "table.txt"))
-    environment["PATH"] = os.path.dirname(sys.executable) + os.pathsep + environment["PATH"]
-    for name in ("PYTHONPATH", "LD_LIBRARY_PATH"):
-        environment.pop(name, None)
-    assert "engine: ais_bench" in succeeds("run_infer.sh", *options, env=environment).stdout
-
-
-def test_devices_of_different_chips_are_refused(place, tmp_path):
-    mixed = TWO_310P3.replace("| 1       310P3", "| 1       910B4")
-    sentence = fails(1, "run_infer.sh", *(place[1] + ["--device", "0,1"]), env=npu(tmp_path, mixed))
-    assert "different chips" in sentence
-
-
-def test_paths_that_newer_ais_bench_refuses_are_refused_first_with_the_reason(demo, tmp_path):
-    spaced = tmp_path / "a b"
-    sentence = fails(1, "run_infer.sh", *(data_options(demo, spaced) + ["--engine", "ais_bench"]),
-                     env=npu(tmp_path, STANDIN_GENERATION="2025"))
-    assert "a b" in sentence and "A-Z a-z 0-9" in sentence and not spaced.exists()
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    shared.chmod(0o755)
-    sentence = fails(1, "run_infer.sh", *(data_options(demo, shared) + ["--engine", "ais_bench"]),
-                     env=npu(tmp_path, STANDIN_GENERATION="2025"))
-    assert "chmod 750" in sentence and os.listdir(str(shared)) == []
-    link = tmp_path / "link"
-    link.symlink_to(tmp_path)
-    sentence = fails(1, "run_infer.sh", *(data_options(demo, link) + ["--engine", "ais_bench"]),
-                     env=npu(tmp_path, STANDIN_GENERATION="2025"))
-    assert "is a link" in sentence
-
-
-def test_inputs_that_others_may_write_are_refused_with_the_remedy(place, tmp_path):
-    folder, options, _ = place
-    one = folder / "prep_dataset" / "ILSVRC2012_val_00000001.bin"
-    one.chmod(0o664)
+def test_a_second_run_into_the_same_folder_is_refused_while_ais_bench_lives(infer, house, tmp_path):
+    process = started(house, tmp_path, STANDIN_FAIL="stall:4")
+    wait_until(lambda: list(tmp_path.glob(".result.partial/run/result/*.bin")), process)
+    (child,) = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], stdout=subprocess.PIPE).stdout.split()
     try:
-        sentence = fails(1, "run_infer.sh", *options, env=npu(tmp_path, STANDIN_GENERATION="2024"))
-        assert "ILSVRC2012_val_00000001.bin" in sentence and "chmod -R go-w" in sentence
+        options = {"cwd": str(house), "env": dressed(house)}
+        assert "another inference is writing there" in fails(1, SCRIPT, *(USUAL + ["--output", tmp_path]), **options)
+        process.kill()  # ais_bench lives on, and still holds the folder
+        process.communicate()
+        assert "another inference is writing there" in fails(1, SCRIPT, *(USUAL + ["--output", tmp_path]), **options)
     finally:
-        one.chmod(0o640)
+        process.kill()
+        os.kill(int(child), signal.SIGKILL)
+    wait_until(lambda: not alive(tmp_path))
+    infer()
+    assert sorted(os.listdir(str(tmp_path))) == ["result", "result_summary.json"]
 
 
-@pytest.mark.parametrize("arguments", [["--device", "x"], ["--device", "0,0"], ["--device", "0,"], ["--soc-version", "a b"]])
-def test_wrong_usage_exits_with_2(arguments, tmp_path):
-    fails(2, "run_infer.sh", *arguments, cwd=str(tmp_path))
+def test_a_re_py_in_the_current_folder_is_not_run_by_ais_bench(house, tmp_path):
+    for name in ("re.py", "numpy.py", "json.py"):
+        (tmp_path / name).write_text("open(%r, 'w')" % str(tmp_path / "ran"))
+    succeeds(SCRIPT, "--model", house / "small_bs4.om", "--loop", "2", cwd=str(tmp_path), env=dressed(house))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_ais_bench_the_sentence_says_what_to_install(infer, house):
+    environment = dressed(house)
+    environment["PYTHONPATH"] = str(house)
+    sentence = fails(1, SCRIPT, "--model", "small_bs4.om", "--loop", "2", cwd=str(house), env=environment)
+    assert "does not start" in sentence and "set_env.sh" in sentence
+
+
+@pytest.mark.parametrize("generation", ["2025", "2026"])
+def test_the_stand_ins_answer_in_clicks_order(generation, house):
+    def ask(*words, **more):
+        process = subprocess.run([sys.executable, "-m", "ais_bench"] + list(words), capture_output=True, encoding="utf-8",
+                                 env=dressed(house, STANDIN_GENERATION=generation, PYTHONIOENCODING="utf-8", **more))
+        return process.returncode, process.stdout + process.stderr
+
+    name, other = ("--output-dirname", "--output_dirname")[::1 if generation == "2026" else -1]
+    assert ask(other, "x", "--help")[0] == 2 and "No such option: " + other in ask(other, "x", "--help")[1]
+    code, box = ask("--help")
+    assert code == 0 and name not in box.replace("--output_dirname 'tmp'", "") and "\u2026" in box
+    assert max(map(len, box.splitlines())) <= 80 and name in ask("--help", COLUMNS="200")[1]
+    divide = name.replace("output", "divide").replace("dirname", "input")
+    model = str(house / "small_bs4.om")
+    assert "Got unexpected extra argument (1)" in ask("--model", model, divide, "1")[1]
+    assert ask(divide, "--help")[0] == 0 and ask(name, "--help")[0] == 2
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--device", "x"], ["--device", "0,0"], ["--device", "0,"], ["--loop", "0"], ["--seconds", "nan"],
+    ["--seconds", "1", "--loop", "2"], ["--seconds", "1", "--input", "prep_dataset"], ["--outfmt", "CSV"],
+    ["--output_dirname", "x"],
+    ["--output", ".", "--output_dirname", ".."], ["--output", ".", "--output_dirname", "/x"], ["--limit", "-1"]])
+def test_wrong_usage_exits_with_2(arguments, house):
+    fails(2, SCRIPT, "--model", "small_bs4.om", *arguments, cwd=str(house))
+
+
+@pytest.mark.parametrize("model", ["small.onnx", "missing.om", "prep_dataset"])
+def test_what_is_no_om_is_a_sentence(model, house):
+    assert model in fails(1, SCRIPT, "--model", model, cwd=str(house), env=dressed(house))
+
+
+def test_a_fifo_does_not_hang(infer, tmp_path):
+    os.mkfifo(str(tmp_path / "a.bin"))
+    assert "no regular file" in infer(1, input=tmp_path / "a.bin")
+
+
+def test_a_full_or_closed_output_is_a_sentence(house, tmp_path):
+    words = command(SCRIPT, "--model", house / "small_bs4.om", "--loop", "2", "--output", tmp_path, "--output_dirname", "result")
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(words, env=dressed(house), stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE)
+    assert process.returncode == 1 and b"Traceback" not in process.stderr and b"standard output" in process.stderr
+    shown = " ".join("'%s'" % word for word in words)
+    assert subprocess.run(["bash", "-c", shown + " >&- 2>&- <&-"], env=dressed(house)).returncode == 0
+    assert (tmp_path / "result_summary.json").exists()

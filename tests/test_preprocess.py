@@ -1,13 +1,19 @@
 """imagenet_torch_preprocess.py: the same bits as torchvision, whole files only, nothing skipped in silence."""
+import fcntl
+import hashlib
+import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
-from conftest import REPOSITORY, contents, fails, script, succeeds
+from conftest import FLOAT_RECIPE, REPOSITORY, UINT8_RECIPE, command, contents, draw_images, fails, script, succeeds, wait_until
 from PIL import Image
 
 SCRIPT = "imagenet_torch_preprocess.py"
@@ -70,183 +76,250 @@ def test_every_mode_and_size_gives_the_bits_of_torchvision(model_type, tmp_path)
 
 @pytest.mark.skipif("IMAGENET_VAL" not in os.environ, reason="IMAGENET_VAL names no folder of real images")
 def test_real_images_give_the_bits_of_torchvision(tmp_path):
-    from pathlib import Path
     succeeds(SCRIPT, "resnet", os.environ["IMAGENET_VAL"], tmp_path / "prep", "--limit", "100")
     images = sorted(Path(os.environ["IMAGENET_VAL"]).glob("*.JPEG"))[:100]
     assert_same_bits(images, tmp_path / "prep", "resnet")
 
 
+def bins(folder):
+    return {name: data for name, data in contents(folder).items() if name.endswith(".bin")}
+
+
+def manifest(folder):
+    return [json.loads(line) for line in (folder / ".manifest").read_text().splitlines()]
+
+
+def assert_whole(folder, images):
+    """The folder is as a reader insists: the manifest lists exactly the .bin files, in order, with their sizes and times."""
+    rows = manifest(folder)
+    assert [row[0] for row in rows] == sorted(image.name.split(".")[0] for image in images)
+    assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == [row[0] + ".bin" for row in rows]
+    for name, source, source_size, source_time, size, time in rows:
+        image, made = os.stat(source), (folder / (name + ".bin")).stat()
+        assert (source_size, source_time, size, time) == (image.st_size, image.st_mtime_ns, made.st_size, made.st_mtime_ns)
+    assert sorted(path.name for path in folder.iterdir() if path.name.startswith(".")) == [".lock", ".manifest", ".recipe.json"]
+
+
 @pytest.fixture
 def val(tmp_path):
-    folder = tmp_path / "val"
-    folder.mkdir()
-    for number in range(1, 31):
-        Image.fromarray(noise(64, 48)).save(str(folder / ("ILSVRC2012_val_%08d.JPEG" % number)))
-    return folder
+    draw_images(tmp_path / "val", 12)
+    return tmp_path / "val"
 
 
-def test_a_resnet_file_has_602112_bytes_and_the_folder_one_file_an_image(val, tmp_path):
-    process = succeeds(SCRIPT, "resnet", val, tmp_path / "prep")
-    visible = [name for name in os.listdir(str(tmp_path / "prep")) if not name.startswith(".")]
-    assert sorted(visible) == ["ILSVRC2012_val_%08d.bin" % number for number in range(1, 31)]
-    assert {(tmp_path / "prep" / name).stat().st_size for name in visible} == {602112}
-    assert "30 of 30" in process.stdout
+@pytest.fixture
+def prep(val, tmp_path):
+    """A finished prep_dataset of val."""
+    succeeds(SCRIPT, "resnet", val, tmp_path / "prep")
+    return tmp_path / "prep"
 
 
-def test_class_folders_give_the_same_files_as_a_flat_folder(val, tmp_path):
-    succeeds(SCRIPT, "resnet", val, tmp_path / "flat")
+# What is made.
+
+def test_a_resnet_file_has_602112_bytes_and_the_folder_one_file_an_image(val, prep):
+    assert {path.stat().st_size for path in prep.glob("*.bin")} == {602112}
+    assert_whole(prep, list(val.iterdir()))
+
+
+def test_the_recipe_says_how_the_files_were_made(prep):
+    expected = {"model_type": "resnet", "recipe": FLOAT_RECIPE, "pillow": PIL.__version__, "numpy": np.__version__, "shard": None,
+                "script_sha256": hashlib.sha256((REPOSITORY / SCRIPT).read_bytes()).hexdigest()}
+    assert json.loads((prep / ".recipe.json").read_text()) == expected
+
+
+def test_uint8_files_are_the_pixels_whose_normalisation_is_the_float_file(val, prep, tmp_path):
+    succeeds(SCRIPT, "resnet", val, tmp_path / "uint8", "--dtype", "uint8")
+    assert json.loads((tmp_path / "uint8" / ".recipe.json").read_text())["recipe"] == UINT8_RECIPE
+    mean, std = (np.array(FLOAT_RECIPE[key], np.float32) for key in ("mean", "std"))
+    for name, data in bins(tmp_path / "uint8").items():
+        assert len(data) == 150528
+        pixels = np.frombuffer(data, np.uint8).reshape(224, 224, 3)
+        assert ((pixels.astype("<f4") / np.float32(255) - mean) / std).transpose(2, 0, 1).tobytes() == bins(prep)[name]
+    assert_whole(tmp_path / "uint8", list(val.iterdir()))
+
+
+def test_a_net_trained_otherwise_has_its_own_resize_crop_mean_and_std(val, tmp_path):
+    from torchvision import transforms
+    options = "--resize 100 --crop 96 --mean 0.1,0.2,0.3 --std 1,0.5,0.4".split()
+    succeeds(SCRIPT, "resnet", val, tmp_path / "prep", *options)
+    recipe = json.loads((tmp_path / "prep" / ".recipe.json").read_text())["recipe"]
+    assert recipe == dict(FLOAT_RECIPE, resize=100, crop=96, mean=[0.1, 0.2, 0.3], std=[1, 0.5, 0.4])
+    theirs = transforms.Compose([transforms.Resize(100), transforms.CenterCrop(96), transforms.ToTensor(),
+                                 transforms.Normalize([0.1, 0.2, 0.3], [1, 0.5, 0.4])])
+    image = sorted(val.iterdir())[0]
+    expected = theirs(Image.open(str(image)).convert("RGB")).numpy().astype("<f4").tobytes()
+    assert (tmp_path / "prep" / (image.stem + ".bin")).read_bytes() == expected
+
+
+def test_class_folders_give_the_same_files_as_a_flat_folder(val, prep, tmp_path):
     for number, image in enumerate(sorted(val.iterdir())):
         (val / ("n%08d" % (number % 7))).mkdir(exist_ok=True)
         image.rename(val / ("n%08d" % (number % 7)) / image.name)
     succeeds(SCRIPT, "resnet", val, tmp_path / "folders")
-    assert contents(tmp_path / "flat") == contents(tmp_path / "folders")
+    assert bins(tmp_path / "folders") == bins(prep)
+
+
+def test_equal_names_in_class_folders_take_the_folders_name_before_theirs(val, tmp_path):
+    images = sorted(val.iterdir())
+    for number, name in enumerate(("bike/IMG_1.jpg", "cup/IMG_1.jpg", "v1.0/IMG_1.jpg", "cup/only.jpg")):
+        (val / name).parent.mkdir(exist_ok=True)
+        images[number].rename(val / name)
+    succeeds(SCRIPT, "resnet", val, tmp_path / "prep")
+    names = {row[0] for row in manifest(tmp_path / "prep")}
+    assert {"bike__IMG_1", "cup__IMG_1", "v1_0__IMG_1", "only"} < names and "cup__only" not in names
+
+
+@pytest.mark.parametrize("other", ["ILSVRC2012_val_00000007.png", "a/b__x.jpg"])
+def test_two_images_of_one_name_are_refused_before_any_work(val, tmp_path, other):
+    if "/" in other:  # a/x and b/x and, flat, a__x
+        for name in ("a/x.jpg", "b/x.jpg", "a__x.jpg"):
+            (val / name).parent.mkdir(exist_ok=True)
+            shutil.copy(str(val / "ILSVRC2012_val_00000001.JPEG"), str(val / name))
+    else:
+        shutil.copy(str(val / "ILSVRC2012_val_00000007.JPEG"), str(val / other))
+    assert "would both become" in fails(1, SCRIPT, "resnet", val, tmp_path / "prep")
+    assert not (tmp_path / "prep").exists()
+
+
+def test_one_worker_and_many_give_the_same_files(val, prep, tmp_path):
+    succeeds(SCRIPT, "resnet", val, tmp_path / "many", "-j", "40")
+    assert bins(tmp_path / "many") == bins(prep)
 
 
 def test_limit_takes_the_first_names_from_class_folders_too(val, tmp_path):
     (val / "n1").mkdir()
     (val / "ILSVRC2012_val_00000002.JPEG").rename(val / "n1" / "ILSVRC2012_val_00000002.JPEG")
     succeeds(SCRIPT, "resnet", val, tmp_path / "prep", "--limit", "3")
-    assert sorted(path.name[-7:] for path in (tmp_path / "prep").glob("*.bin")) == ["001.bin", "002.bin", "003.bin"]
+    assert sorted(name[-7:] for name in bins(tmp_path / "prep")) == ["001.bin", "002.bin", "003.bin"]
 
 
-def test_one_worker_and_many_give_the_same_files(val, tmp_path):
-    succeeds(SCRIPT, "resnet", val, tmp_path / "one", "--workers", "1")
-    succeeds(SCRIPT, "resnet", val, tmp_path / "many", "-j", "40")
-    assert contents(tmp_path / "one") == contents(tmp_path / "many")
+def test_shards_are_blocks_of_the_names_and_together_the_whole(val, prep, tmp_path):
+    lines = [command(SCRIPT, "resnet", val, tmp_path / "parts", "--shard", "%d/5" % shard) for shard in range(1, 6)]
+    processes = [subprocess.Popen(line) for line in lines]  # all at once
+    assert [process.wait(60) for process in processes] == [0] * 5
+    folders = [tmp_path / "parts" / ("shard%d_of_5" % shard) for shard in range(1, 6)]
+    assert [row[0] for folder in folders for row in manifest(folder)] == [row[0] for row in manifest(prep)]
+    assert {name: data for folder in folders for name, data in bins(folder).items()} == bins(prep)
+    assert json.loads((folders[1] / ".recipe.json").read_text())["shard"] == [2, 5]
+    assert "too few for 13 shards" in fails(1, SCRIPT, "resnet", val, tmp_path / "parts", "--shard", "1/13")
 
 
-def test_two_images_of_one_name_are_refused_before_any_work(val, tmp_path):
-    Image.fromarray(noise(64, 48)).save(str(val / "ILSVRC2012_val_00000007.png"))
-    sentence = fails(1, SCRIPT, "resnet", val, tmp_path / "prep")
-    assert "ILSVRC2012_val_00000007.JPEG" in sentence and "ILSVRC2012_val_00000007.png" in sentence
-    assert not (tmp_path / "prep").exists()
+def test_images_without_a_label_are_refused_before_work(val, tmp_path):
+    labels = tmp_path / "val_label.txt"
+    lines = ["%s %d\n" % (image.name, 3) for image in sorted(val.iterdir())]
+    labels.write_text("".join(lines))
+    succeeds(SCRIPT, "resnet", val, tmp_path / "prep", "--labels", labels, "--limit", "2")
+    labels.write_text("".join(lines[:-2]))
+    sentence = fails(1, SCRIPT, "resnet", val, tmp_path / "new", "--labels", labels)
+    assert "2 of the 12 images" in sentence and "00000011.JPEG" in sentence and not (tmp_path / "new").exists()
+    for wrong in (lines[0].replace(" 3", " 5 253"), "x.JPEG tench\n", "x.JPEG\n"):
+        labels.write_text(wrong)
+        assert "line 1" in fails(1, SCRIPT, "resnet", val, tmp_path / "new", "--labels", labels)
+    assert "no regular file" in fails(1, SCRIPT, "resnet", val, tmp_path / "new", "--labels", val)
 
 
-def test_files_that_are_no_images_are_left_aside_and_counted(val, tmp_path):
-    for name in ("val_label.txt", ".DS_Store", "._ILSVRC2012_val_00000001.JPEG"):
+def test_files_left_aside_are_named_and_counted_by_extension(val, tmp_path):
+    for name in ("val_label.txt", ".DS_Store", "._x.JPEG", "a.heic", "b.HEIC", "c.heic"):
         (val / name).write_text("x")
-    assert "3 other files left aside" in succeeds(SCRIPT, "resnet", val, tmp_path / "prep").stdout
+    output = succeeds(SCRIPT, "resnet", val, tmp_path / "prep").stdout
+    assert "6 other files left aside: " in output and "3 .heic" in output and "a.heic" in output and "..." in output
 
+
+# What is refused.
 
 def test_each_unreadable_image_is_named_and_the_rest_are_done(val, tmp_path):
     (val / "ILSVRC2012_val_00000003.JPEG").write_bytes(b"not an image")
     whole = (val / "ILSVRC2012_val_00000005.JPEG").read_bytes()
     (val / "ILSVRC2012_val_00000005.JPEG").write_bytes(whole[:len(whole) // 2])
-    (val / "ILSVRC2012_val_00000009.JPEG").write_bytes(b"")
+    (val / "ILSVRC2012_val_00000007.JPEG").write_bytes(b"")
     process = script(SCRIPT, "resnet", val, tmp_path / "prep")
     assert process.returncode == 1 and "Traceback" not in process.stderr
-    for number in (3, 5, 9):
+    for number in (3, 5, 7):
         assert "ILSVRC2012_val_%08d.JPEG: cannot be read as an image" % number in process.stderr
-    assert "3 of 30" in process.stderr.splitlines()[-1]
-    assert len(list((tmp_path / "prep").glob("*.bin"))) == 27
+    assert "3 of 12" in process.stderr.splitlines()[-1]
+    assert_whole(tmp_path / "prep", [image for image in val.iterdir() if image.name[-6] not in "357"])
 
 
-def test_a_second_run_keeps_finished_files_and_overwrite_makes_them_again(val, tmp_path):
-    prep = tmp_path / "prep"
-    succeeds(SCRIPT, "resnet", val, prep)
-    made = {path: path.stat().st_mtime_ns for path in prep.glob("*.bin")}
-    assert "30 kept" in succeeds(SCRIPT, "resnet", val, prep).stdout
-    assert made == {path: path.stat().st_mtime_ns for path in prep.glob("*.bin")}
-    succeeds(SCRIPT, "resnet", val, prep, "--overwrite")
-    assert all(path.stat().st_mtime_ns > before for path, before in made.items())
+def test_an_image_that_has_become_unreadable_does_not_keep_its_old_file(val, prep):
+    (val / "ILSVRC2012_val_00000003.JPEG").write_bytes(b"not an image")
+    fails(1, SCRIPT, "resnet", val, prep)
+    assert_whole(prep, [image for image in val.iterdir() if image.name[-6] != "3"])
 
 
-def test_a_shortened_file_and_one_older_than_its_image_are_made_again(val, tmp_path):
-    prep = tmp_path / "prep"
-    succeeds(SCRIPT, "resnet", val, prep)
-    undisturbed = contents(prep)
-    (prep / "ILSVRC2012_val_00000004.bin").write_bytes(b"half")
-    new = noise(80, 80)
-    Image.fromarray(new).save(str(val / "ILSVRC2012_val_00000008.JPEG"))
-    later = time.time() + 5
-    os.utime(str(val / "ILSVRC2012_val_00000008.JPEG"), (later, later))
-    assert "2 made now, 28 kept" in succeeds(SCRIPT, "resnet", val, prep).stdout
-    changed = {name for name, data in contents(prep).items() if data != undisturbed[name]}
-    assert changed == {"ILSVRC2012_val_00000008.bin"}
+def test_a_fifo_an_eps_a_bomb_and_an_endless_strip_are_refused_with_a_sentence(val, tmp_path):
+    os.mkfifo(str(val / "fifo.JPEG"))
+    Image.fromarray(noise(64, 48)).save(str(val / "postscript.JPEG"), format="EPS")
+    Image.new("1", (20000, 9000)).save(str(val / "bomb.png"))
+    Image.fromarray(noise(20000, 1)).save(str(val / "strip.png"))
+    Image.fromarray(noise(4000, 8)).save(str(val / "panorama.png"))
+    process = script(SCRIPT, "resnet", val, tmp_path / "prep", timeout=60)
+    assert process.returncode == 1 and "Traceback" not in process.stderr
+    reasons = {"fifo.JPEG": "is no regular file", "postscript.JPEG": "cannot identify", "bomb.png": "bomb",
+               "strip.png": "after resizing"}
+    for name, reason in reasons.items():
+        assert [line for line in process.stderr.splitlines() if name in line and reason in line], (name, process.stderr)
+    assert "4 of 17" in process.stderr and (tmp_path / "prep" / "panorama.bin").exists()
 
 
-def test_a_killed_run_leaves_whole_files_alone_and_the_next_one_completes_them(tmp_path):
-    val, prep = tmp_path / "val", tmp_path / "prep"
-    val.mkdir()
-    for number in range(60):
-        Image.fromarray(noise(900, 700)).save(str(val / ("%03d.JPEG" % number)))
-    for moment in (1, 20):  # killed after the first file, and later
-        process = subprocess.Popen([sys.executable, str(REPOSITORY / SCRIPT), "resnet", str(val), str(prep)],
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        while process.poll() is None and len(list(prep.glob("*.bin"))) < moment:
-            time.sleep(0.002)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert {path.stat().st_size for path in prep.glob("*.bin")} <= {602112}
-    succeeds(SCRIPT, "resnet", val, prep)
-    succeeds(SCRIPT, "resnet", val, tmp_path / "undisturbed")
-    assert contents(prep) == contents(tmp_path / "undisturbed")
+def test_another_recipe_in_the_same_folder_is_refused(val, prep):
+    before = contents(prep)
+    for model_type, option, difference in (("inceptionv3", "", "model_type resnet, not inceptionv3"),
+                                           ("resnet", "--crop 192", "crop 224, not 192"), ("resnet", "--mean 0,0,0", "mean"),
+                                           ("resnet", "--dtype uint8", "dtype float32, not uint8")):
+        assert difference in fails(1, SCRIPT, model_type, val, prep, *option.split())
+    assert contents(prep) == before
+    succeeds(SCRIPT, "resnet", val, prep, "--dtype", "uint8", "--overwrite")
+    assert {len(data) for data in bins(prep).values()} == {150528}
+    assert_whole(prep, list(val.iterdir()))
 
 
-@pytest.fixture
-def running(tmp_path):
-    """A run over 100 larger images that has just finished its first files: (the process, its DST)."""
-    val, prep = tmp_path / "val", tmp_path / "prep"
-    val.mkdir()
-    for number in range(100):
-        Image.fromarray(noise(900, 700)).save(str(val / ("%03d.JPEG" % number)))
-    process = subprocess.Popen([sys.executable, str(REPOSITORY / SCRIPT), "resnet", str(val), str(prep)], start_new_session=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
-    while not list(prep.glob("*.bin")):
-        time.sleep(0.002)
-    return process, prep
+@pytest.mark.parametrize("name", ["ILSVRC2012_val_00000003.bin", "mine.bin", "mine.NPY"])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_files_of_the_users_own_are_refused_and_stay(val, tmp_path, name, recorded):
+    if recorded:
+        succeeds(SCRIPT, "resnet", val, tmp_path / "prep", "--limit", "2")
+    (tmp_path / "prep").mkdir(exist_ok=True)
+    (tmp_path / "prep" / name).write_text("mine")
+    before = bins(tmp_path / "prep")
+    for arguments in ([], ["--overwrite"]):
+        assert name in fails(1, SCRIPT, "resnet", val, tmp_path / "prep", *arguments)
+    assert bins(tmp_path / "prep") == before and (tmp_path / "prep" / name).read_text() == "mine"
 
 
-def test_workers_end_when_their_parent_is_killed(running):
-    process, prep = running
-    process.kill()
-    process.communicate(timeout=20)  # returns when the workers, which hold the same stderr, have ended
-    assert len(list(prep.glob("*.bin"))) < 100
+def test_a_smaller_limit_says_how_many_images_of_this_set_are_too_many(val, prep):
+    before = contents(prep)
+    assert "holds 4 more images of this set than --limit wants" in fails(1, SCRIPT, "resnet", val, prep, "--limit", "8")
+    assert contents(prep) == before
 
 
-def test_a_worker_that_dies_is_an_error_and_not_a_hang(running):
-    process, prep = running
-    with open("/proc/%d/task/%d/children" % (process.pid, process.pid)) as children:
-        os.kill(int(children.read().split()[0]), signal.SIGKILL)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 1 and "worker process died (exit code -9" in errors and "Traceback" not in errors
+def test_the_users_files_in_src_survive_when_dst_is_src_or_lies_in_it(val, tmp_path):
+    before = contents(val)
+    for destination, kept in ((val / "prep", 0), (val / "prep", 12), (val, 0), (val, 12)):
+        output = succeeds(SCRIPT, "resnet", val, destination).stdout
+        assert "%d kept" % kept in output and (destination == val or "0 other files" in output)
+    after = contents(val)
+    assert {name: after[name] for name in before} == before
+    assert bins(val / "prep") == {path.name: path.read_bytes() for path in val.glob("*.bin")} and len(bins(val / "prep")) == 12
 
 
-def test_ctrl_c_ends_with_a_sentence_and_keeps_what_is_finished(running):
-    process, prep = running
-    os.killpg(process.pid, signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "run the same line again" in errors and "Traceback" not in errors
-    assert {path.stat().st_size for path in prep.glob("*.bin")} == {602112}
+def test_links_planted_in_the_folder_are_not_written_through(val, tmp_path):
+    (tmp_path / "prep").mkdir()
+    (tmp_path / "victim").write_text("mine")
+    for name in (".manifest", ".recipe.json"):
+        (tmp_path / "prep" / name).symlink_to(tmp_path / "victim")
+    script(SCRIPT, "resnet", val, tmp_path / "prep")
+    assert (tmp_path / "victim").read_text() == "mine"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".lock").symlink_to(tmp_path / "new")
+    assert ".lock" in fails(1, SCRIPT, "resnet", val, tmp_path / "other")
+    assert not (tmp_path / "new").exists()
 
 
-def test_another_model_type_in_the_same_folder_is_refused(val, tmp_path):
-    succeeds(SCRIPT, "resnet", val, tmp_path / "prep")
-    before = contents(tmp_path / "prep")
-    sentence = fails(1, SCRIPT, "inceptionv3", val, tmp_path / "prep")
-    assert "resnet" in sentence and "inceptionv3" in sentence
-    assert contents(tmp_path / "prep") == before
-
-
-def test_files_of_other_images_in_the_folder_are_refused(val, tmp_path):
-    succeeds(SCRIPT, "resnet", val, tmp_path / "prep")
-    sentence = fails(1, SCRIPT, "resnet", val, tmp_path / "prep", "--limit", "29")
-    assert "ILSVRC2012_val_00000030.bin" in sentence
-
-
-def test_finished_files_of_unknown_origin_are_refused(val, tmp_path):
-    succeeds(SCRIPT, "resnet", val, tmp_path / "prep")
-    (tmp_path / "prep" / ".model_type").unlink()
-    assert "--overwrite" in fails(1, SCRIPT, "resnet", val, tmp_path / "prep")
-    succeeds(SCRIPT, "resnet", val, tmp_path / "prep", "--overwrite")
-
-
-def test_strange_characters_in_paths_are_taken_as_they_are(tmp_path):
-    folder = tmp_path / "it's \"val\"\nof $HOME * --x"
-    folder.mkdir()
-    Image.fromarray(noise(64, 48)).save(str(folder / "-a b\n'c'.JPEG"))
-    succeeds(SCRIPT, "resnet", folder, tmp_path / "prep dir")
-    assert (tmp_path / "prep dir" / "-a b\n'c'.bin").stat().st_size == 602112
+def test_damaged_records_are_named(val, prep):
+    (prep / ".recipe.json").write_text("[1")
+    assert ".recipe.json" in fails(1, SCRIPT, "resnet", val, prep)
+    succeeds(SCRIPT, "resnet", val, val.parent / "new")
+    (val.parent / "new" / ".manifest").write_bytes(b"\xff\0[[[{")
+    assert "00000001.bin" in fails(1, SCRIPT, "resnet", val, val.parent / "new")
 
 
 def test_bad_sources_and_destinations_are_named(val, tmp_path):
@@ -258,10 +331,193 @@ def test_bad_sources_and_destinations_are_named(val, tmp_path):
     assert "file" in fails(1, SCRIPT, "resnet", val, tmp_path / "file")
 
 
-@pytest.mark.parametrize("arguments", [["resnet"], ["vgg", "a", "b"], ["resnet", "a", "b", "--workers", "0"],
-                                       ["resnet", "a", "b", "--limit", "-1"], ["resnet", "a", "b", "c"]])
+@pytest.mark.parametrize("arguments", ["", "vgg a b", "resnet a b c"] + ["resnet a b --" + option for option in (
+    "workers 0", "limit -1", "crop 300", "resize 5000", "mean 123.675,116.28,103.53", "mean nan,0,0", "std 0,1,1", "std 1,1",
+    "shard 3/2", "shard 0/2", "shard 1", "dtype float16")])
 def test_wrong_usage_exits_with_2(arguments):
-    fails(2, SCRIPT, *arguments)
+    fails(2, SCRIPT, *arguments.split())
+
+
+# What is kept and what is made again.
+
+def test_a_second_run_keeps_everything_byte_for_byte_and_overwrite_makes_it_again(val, prep):
+    def times():
+        return {path.name: path.stat().st_mtime_ns for path in prep.iterdir() if path.name != ".lock"}
+    made = times()
+    assert "0 made now, 12 kept" in succeeds(SCRIPT, "resnet", val, prep).stdout
+    assert times() == made
+    succeeds(SCRIPT, "resnet", val, prep, "--overwrite")
+    assert all(times()[path.name] > made[path.name] for path in prep.glob("*.bin"))
+
+
+def test_what_the_manifest_does_not_vouch_for_is_made_again(val, prep):
+    undisturbed, images = bins(prep), sorted(val.iterdir())
+    (prep / (images[0].stem + ".bin")).write_bytes(b"half")
+    os.utime(str(prep / (images[1].stem + ".bin")), (2e9, 2e9))  # newer than all else
+    (prep / (images[2].stem + ".bin")).unlink()
+    new = Image.fromarray(noise(80, 80))
+    new.save(str(images[3]))
+    os.utime(str(images[3]), (1.3e9, 1.3e9))  # another image, dated 2011
+    assert "4 made now, 8 kept" in succeeds(SCRIPT, "resnet", val, prep).stdout
+    assert {name for name, data in bins(prep).items() if data != undisturbed[name]} == {images[3].stem + ".bin"}
+    assert_whole(prep, images)
+
+
+def test_another_data_set_with_equal_names_is_made_and_the_rest_of_the_old_one_removed(val, prep, tmp_path):
+    images = draw_images(tmp_path / "real", 8, first=5, seed=1)
+    for image in images:
+        os.utime(str(image), (1.35e9, 1.35e9))  # ImageNet's are of 2012
+    output = succeeds(SCRIPT, "resnet", tmp_path / "real", prep).stdout
+    assert "8 made now, 0 kept" in output and "4 files of images that are no longer wanted removed" in output
+    succeeds(SCRIPT, "resnet", tmp_path / "real", tmp_path / "fresh")
+    assert bins(prep) == bins(tmp_path / "fresh")
+    assert_whole(prep, images)
+
+
+def edited(tmp_path, old, new):
+    """A copy of the script with one thing changed."""
+    text = (REPOSITORY / SCRIPT).read_text()
+    assert old in text
+    (tmp_path / "edited.py").write_text(text.replace(old, new, 1))
+    return [sys.executable, str(tmp_path / "edited.py")]
+
+
+def test_an_edited_script_makes_all_again(val, prep, tmp_path):
+    before = bins(prep)
+    line = edited(tmp_path, "plane /= std_of_band", "plane /= std_of_band * 2") + ["resnet", str(val), str(prep)]
+    output = subprocess.run(line, stdout=subprocess.PIPE, check=True).stdout.decode()
+    assert "12 made now" in output and "another script_sha256" in output
+    assert all(data != before[name] for name, data in bins(prep).items())
+
+
+@pytest.mark.parametrize("package", ["pillow", "numpy"])
+def test_another_pillow_or_numpy_makes_all_again(val, prep, package):
+    record = json.loads((prep / ".recipe.json").read_text())
+    (prep / ".recipe.json").write_text(json.dumps(dict(record, **{package: "1.0"})))
+    assert "12 made now" in succeeds(SCRIPT, "resnet", val, prep).stdout
+    assert json.loads((prep / ".recipe.json").read_text()) == record
+
+
+# Kills, full disks, two at once.
+
+@pytest.fixture
+def running(tmp_path):
+    """A run that has finished its first files and is not at its end, and is stopped there: (the process, SRC, DST)."""
+    images = draw_images(tmp_path / "val", 40, size=(64, 48))
+    for image in images[10:]:  # slow ones
+        image.unlink()
+        Image.fromarray(np.zeros((1500, 2000, 3), np.uint8)).save(str(image))
+    process = subprocess.Popen(command(SCRIPT, "resnet", tmp_path / "val", tmp_path / "prep", "-j", "2"), start_new_session=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    wait_until(lambda: len(list((tmp_path / "prep").glob("*.bin"))) > 3, process)
+    os.killpg(process.pid, signal.SIGSTOP)
+    assert len(list((tmp_path / "prep").glob("*.bin"))) < 40
+    yield process, tmp_path / "val", tmp_path / "prep"
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def assert_goes_on(val, prep):
+    """The same line finishes the work, keeps what was finished, and leaves nothing else."""
+    finished = len(list(prep.glob("*.bin")))
+    output = succeeds(SCRIPT, "resnet", val, prep).stdout
+    assert finished - 2 <= int(output.split(" kept")[0].split()[-1]) <= finished  # a worker may die between the file and its line
+    assert_whole(prep, list(val.iterdir()))
+    succeeds(SCRIPT, "resnet", val, prep.parent / "undisturbed")
+    assert bins(prep) == bins(prep.parent / "undisturbed")
+
+
+@pytest.mark.parametrize("number, code, everybody",
+                         [(signal.SIGTERM, 143, False), (signal.SIGINT, 130, True), (signal.SIGTERM, 143, True)])
+def test_ctrl_c_and_sigterm_end_with_a_sentence_and_keep_what_is_finished(running, number, code, everybody):
+    process, val, prep = running
+    (os.killpg if everybody else os.kill)(process.pid, number)
+    os.killpg(process.pid, signal.SIGCONT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == code and "run the same line again" in errors and "Traceback" not in errors
+    assert len(errors.splitlines()) == 1
+    assert not list(prep.glob(".*.tmp")) and {path.stat().st_size for path in prep.glob("*.bin")} == {602112}
+    assert_goes_on(val, prep)
+
+
+def test_a_killed_run_leaves_whole_files_alone_and_the_next_one_completes_them(running):
+    process, val, prep = running
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert {path.stat().st_size for path in prep.glob("*.bin")} == {602112}
+    (prep / (".preprocess.%s.tmp" % ("0" * 16))).write_text("what a worker was writing")
+    with open(str(prep / ".manifest"), "a") as lines:
+        lines.write('["torn')
+    assert_goes_on(val, prep)
+
+
+def test_workers_end_when_their_parent_is_killed(running):
+    process, val, prep = running
+    process.kill()
+    os.killpg(process.pid, signal.SIGCONT)
+    process.communicate(timeout=20)  # returns when the workers, which hold the same stderr, have ended
+    assert len(list(prep.glob("*.bin"))) < 40
+
+
+def test_a_worker_that_dies_is_an_error_and_not_a_hang(running):
+    process, val, prep = running
+    with open("/proc/%d/task/%d/children" % (process.pid, process.pid)) as children:
+        os.kill(int(children.read().split()[0]), signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGCONT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and "worker process died (exit code -9" in errors and "Traceback" not in errors
+
+
+def test_a_second_run_into_the_same_folder_is_refused_while_the_first_is_at_work(running):
+    process, val, prep = running
+    assert "another run is at work" in fails(1, SCRIPT, "resnet", val, prep)
+    os.killpg(process.pid, signal.SIGCONT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and "40 of 40" in output
+    assert_whole(prep, list(val.iterdir()))
+
+
+def test_a_lock_that_nobody_holds_any_more_is_waited_for(val, prep):
+    with open(str(prep / ".lock")) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        process = subprocess.Popen(command(SCRIPT, "resnet", val, prep))
+        held = Path("/proc/%d/fd" % process.pid)
+        wait_until(lambda: str(prep / ".lock") in [os.path.realpath(str(path)) for path in held.iterdir()])
+    assert process.wait(30) == 0
+
+
+def test_a_full_disk_is_one_sentence_with_the_files_name_and_nothing_half_written(val, tmp_path):
+    process = script(SCRIPT, "resnet", val, tmp_path / "prep",
+                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300000, 300000)))
+    assert process.returncode == 1 and len(process.stderr.splitlines()) == 1
+    assert ".bin: cannot be written: File too large" in process.stderr
+    assert not list((tmp_path / "prep").glob("*.bin")) and not list((tmp_path / "prep").glob(".*.tmp"))
+    assert "12 made now" in succeeds(SCRIPT, "resnet", val, tmp_path / "prep").stdout
+
+
+@pytest.mark.parametrize("line, code, told", [
+    ("%s >/dev/full", 1, "standard output: No space left"), ("%s >&-", 0, ""), ("%s 2>&-", 0, ""), ("%s <&- >&- 2>&-", 0, ""),
+    ("%s | true; exit ${PIPESTATUS[0]}", None, "")])
+def test_a_closed_or_full_output_costs_no_file_and_gives_no_traceback(val, tmp_path, line, code, told):
+    words = " ".join("'%s'" % word for word in command(SCRIPT, "resnet", val, tmp_path / "prep"))
+    process = subprocess.run(["bash", "-c", line % words], capture_output=True, encoding="utf-8")
+    assert process.returncode == code if code is not None else process.returncode in (0, 1)
+    assert told in process.stderr and "Traceback" not in process.stderr and "Exception" not in process.stderr
+    assert_whole(tmp_path / "prep", list(val.iterdir()))
+
+
+def test_strange_characters_in_paths_are_taken_as_they_are(tmp_path):
+    folder = tmp_path / "it's \"val\"\nof $HOME * --x"
+    folder.mkdir()
+    Image.fromarray(noise(64, 48)).save(str(folder / "-a b\n'c'.JPEG"))
+    shutil.copy(str(folder / "-a b\n'c'.JPEG"), os.fsencode(str(folder)) + b"/\xff\xe9.JPEG")
+    shutil.copy(str(folder / "-a b\n'c'.JPEG"), str(folder / ("n" * 250 + ".jpg")))
+    (folder / "\xe4.txt").write_text("x")
+    for kept in (0, 3):
+        output = succeeds(SCRIPT, "resnet", folder, tmp_path / "prep dir", env=dict(os.environ, LC_ALL="C")).stdout
+        assert "%d kept" % kept in output
+    assert (tmp_path / "prep dir" / "-a b\n'c'.bin").stat().st_size == 602112
 
 
 @pytest.mark.parametrize("module", ["imagenet_torch_preprocess", "imagenet_acc_eval", "onnx_infer"])

@@ -5,8 +5,7 @@ import subprocess
 
 import pytest
 from conftest import REPOSITORY
-from test_atc import STANDINS, TWO_310P3
-from test_npu import npu
+from test_npu_info import STANDINS, TWO_310P3, dressed
 
 FOUR_310P3 = TWO_310P3 + "".join(
     "| %d       310P3     | OK              |\n| 0       %d         | 0000:C%d:00.0    |\n" % (number, number, number)
@@ -42,35 +41,51 @@ def test_the_guides_commands_are_there():
 def workplace(tiny, tmp_path_factory):
     """A folder as the guide has it: the scripts, ImageNet/ and the weights (the tiny ones, under their own name)."""
     folder = tmp_path_factory.mktemp("work")
-    for path in list(REPOSITORY.glob("*.py")) + list(REPOSITORY.glob("*.sh")):
+    for path in [*REPOSITORY.glob("*.py"), *REPOSITORY.glob("*.sh"), *REPOSITORY.glob("*.jinja")]:
         shutil.copy(str(path), str(folder))
+    shutil.copytree(str(REPOSITORY / "tools"), str(folder / "tools"))
+    for name in ("bike", "cup"):  # somebody's own pictures, with equal names, and weights of two classes
+        (folder / "pictures" / name).mkdir(parents=True)
+        for number in range(1, 5):
+            drawn = tiny / "val" / ("ILSVRC2012_val_%08d.JPEG" % (number + 8 * len(name)))
+            shutil.copy(str(drawn), str(folder / "pictures" / name / ("IMG_%d.jpg" % number)))
+    import torch
+    weights = torch.load(str(tiny / "resnet34-tiny.pth"), map_location="cpu")
+    for key in ("fc.weight", "fc.bias"):
+        weights[key] = weights[key][[5, 67]].clone()
+    torch.save(weights, str(folder / "mine.pth"))
     shutil.copytree(str(tiny), str(folder / "ImageNet"))
     shutil.copy(str(tiny / "resnet34-tiny.pth"), str(folder))
     return folder
 
 
 def can_run_here(command):
-    """All but what needs the internet, sets a machine up, or needs ImageNet's devkit (test_val_label.py builds one)."""
-    return not command.startswith(("wget ", "pip3 ", "python3 -m venv ", "python3 make_val_label.py "))
+    """All but what needs the internet, sets a machine up, is done already, or has its own tests (the devkit's, Slurm's)."""
+    return not command.startswith(("wget ", "pip3 ", "python3 -m venv ", "bash run_slurm.sh",
+                                   "python3 tools/make_tiny_imagenet.py ", "python3 tools/make_val_label.py ILSVRC2012"))
 
 
 @pytest.mark.parametrize("command", [command for command in commands("README.md") if can_run_here(command)])
 def test_the_commands_run_in_their_order(command, workplace, tmp_path):
     """With the tiny weights in the published ones' place, and the stand-ins in CANN's; one or two batch sizes instead of six."""
-    if "run_infer.sh --pth" in command:
-        command += " --limit 12 --loop 2"
-    if "run_infer.sh --engine" in command:
-        command += " --pth resnet34-tiny.pth --limit 12 --batch-sizes 2"  # in ./output, where the export is finished
+    if "run_infer.sh" in command and "--demo" not in command:
+        command = command.replace(" --limit 100", "") + " --limit 4 --loop 2 --batch-sizes 2"
+        if "--pth" not in command:
+            command += " --pth resnet34-tiny.pth"
+    if "--demo" in command:  # the default's time is the first command's, which CI runs
+        command = command.replace(" --seconds 2", "") + " --loop 20 --batch-sizes 8"
     command = (command.replace("resnet34-b627a593.pth", "resnet34-tiny.pth").replace("1 4 8 16 32 64", "1 8")
                .replace(" 500", " 12")
                .replace("/usr/local/Ascend/ascend-toolkit/set_env.sh", "%s; command -v atc" % (STANDINS / "set_env.sh")))
     process = subprocess.run(["bash", "-c", 'umask 027; python3() { "$PYTHON" "$@"; }\n' + command], cwd=str(workplace),
-                             env=npu(tmp_path, FOUR_310P3, STANDIN_DEVICES="4"), capture_output=True, encoding="utf-8")
+                             env=dressed(tmp_path, FOUR_310P3, STANDIN_DEVICES="4"), capture_output=True, encoding="utf-8")
     assert process.returncode == 0, process.stdout + process.stderr
 
 
 def test_after_the_commands_the_guides_files_are_there(workplace):
     for name in ("prep_dataset/ILSVRC2012_val_00000001.bin", "resnet34.onnx", "result/ILSVRC2012_val_00000001_0.txt",
-                 "result_summary.json", "result.json", "resnet34_bs1.om", "resnet34_bs8.om", "per_class.csv",
-                 "output/resnet34_bs2.om", "output/report.md", "output/report.html"):
+                 "result_summary.json", "result.json", "resnet34_bs1.om", "resnet34_bs8.om", "fidelity.json",
+                 "perf_bs1_summary.json",
+                 "aipp/resnet34_bs1.aipp.cfg", "resnet34_int8.onnx", "result_int8.json", "output/resnet34_bs2.om",
+                 "output/report.md", "output/report.html", "output-mine/report.md", "output-parts/report.md"):
         assert (workplace / name).exists(), name

@@ -1,232 +1,684 @@
-"""report.py: the guide's table and what shows whether its numbers deserve trust, from files that a run left."""
+"""report.py: the guide's table and what shows whether its numbers deserve trust, from the JSON files that a run left."""
+import copy
+import hashlib
+import html
 import json
+import os
 import re
 import runpy
 import shutil
-from importlib.util import find_spec
-from pathlib import Path
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from conftest import fails, interrupted, script, succeeds
+from conftest import REPOSITORY, command, fails, script, succeeds, wait_until
 from PIL import Image
 
 SCRIPT = "report.py"
-LATENCY = {"min": 1.0, "max": 9.0, "mean": 2.0, "median": 1.5, "count": 20}
 # The published figures of the guide's table.
 GUIDE = {1: 1775.08, 4: 4113.16, 8: 5140.21, 16: 5455.38, 32: 5527.69, 64: 5082.96}
+CALIBRATION = {"tool": "onnxruntime", "method": "MinMax", "images": 500, "seed": 0, "shared": False, "source_sha256": "a" * 64,
+               "names_sha256": "c" * 64}
 
 
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory):
-    """A folder with the judged results of ten images at two batch sizes, as the stages by hand leave it."""
-    folder = tmp_path_factory.mktemp("judged")
-    scores = np.random.RandomState(2).standard_normal((10, 20)).astype("<f4")
-    labels = scores.argmax(1) * np.tile([1, 0], 5)
-    (folder / "labels").write_text("".join("image%d.JPEG %d\n" % pair for pair in enumerate(labels)))
-    for size in (1, 4):
-        (folder / ("result_bs%d" % size)).mkdir()
-        for number, row in enumerate(scores):
-            (folder / ("result_bs%d" % size) / ("image%d_0.bin" % number)).write_bytes(row.tobytes())
-        (folder / ("result_bs%d_summary.json" % size)).write_text("{}")
-        succeeds("imagenet_acc_eval.py", folder / ("result_bs%d" % size), folder / "labels", folder, "result_bs%d.json" % size)
-        p99 = "percentile(99%)" if size == 1 else "P99"  # ais_bench 0.0.2's name of it, and that of newer ones
-        summary = {"throughput": 1000.0 * size, "NPU_compute_time": dict(LATENCY, **{p99: 8.5})}
-        (folder / ("perf_bs%d_summary.json" % size)).write_text(json.dumps(summary))
+def write(path, content):
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def summary(size=1, precision="fp32", pure=True, speed=30.0, runs=200, spread=0.01, **more):
+    """A summary as onnx_infer.py and npu_infer.py write it."""
+    mean = 1000.0 * size / speed
+    times = {"min": 0.9 * mean, "max": 1.3 * mean, "mean": mean, "median": 0.98 * mean, "count": runs,
+             "percentile(99%)": 1.25 * mean}
+    idle = dict.fromkeys(("min", "max", "mean", "median", "percentile(99%)"), 0.0)
+    model = {"path": "resnet34.onnx", "bytes": 87000000, "sha256": "a" * 64, "onnx_sha256": "a" * 64, "weights": "resnet34.pth",
+             "weights_sha256": "b" * 64, "recipe": None, "calibration": None}
+    if precision == "int8":
+        model.update(path="resnet34_int8.onnx", bytes=22000000, sha256="d" * 64, onnx_sha256="d" * 64, calibration=CALIBRATION)
+    content = {
+        "filesinfo": {}, "NPU_compute_time": times, "H2D_latency": idle, "D2H_latency": idle, "throughput": speed,
+        "npu_compute_time_list": [], "args": ["onnx_infer.py"], "pid": 1, "schema": 1, "date": "2026-11-24T10:00:00Z",
+        "engine": "onnxruntime 1.32.0 CPUExecutionProvider", "device": "AMD EPYC, 2 threads", "devices": [],
+        "precision": precision,
+        "batch_size": size, "outfmt": "TXT", "model": model,
+        "input": None if pure else {"path": "prep_dataset", "images": 64, "recipe": None, "manifest_sha256": None, "shard": None},
+        "outputs": [{"name": "class", "dtype": "float32", "shape": [1000]}], "probabilities": False,
+        "packages": {"python": "3.11.7", "numpy": "2.4.6", "onnxruntime": "1.32.0"}, "script_sha256": "e" * 64,
+        "machine": "AMD EPYC, x86_64, 2 CPUs", "vnni": True, "h2d_ms": None, "d2h_ms": None, "npu": None, "parts": None,
+        "performance": {"runs": runs, "batch_size": size, "mean_ms": mean, "median_ms": 0.98 * mean,
+                        "p90_ms": 1.1 * mean if runs >= 10 else None, "p99_ms": 1.25 * mean if runs >= 100 else None,
+                        "min_ms": 0.9 * mean, "max_ms": 1.3 * mean, "images_per_second": speed,
+                        "interval95": [speed * (1 - spread), speed * (1 + spread)] if runs >= 20 else None},
+        "wall": None if pure else {"seconds": 2.5, "images_per_second": 25.6, "reading": 0.1, "computing": 2.3, "writing": 0.1,
+                                   "resumed": False}}
+    return dict(content, **more)
+
+
+def plain(size, speed):
+    """A summary as ais_bench writes it: none of our keys."""
+    times = {"min": 0.1, "max": 9.0, "mean": 1000.0 * size / speed, "median": 1.5, "percentile(99%)": 8.5, "count": 20}
+    return {"filesinfo": {"0": {"infiles": ["pure_infer_data"], "outfiles": []}}, "NPU_compute_time": times,
+            "H2D_latency": dict(times, mean=0.25), "D2H_latency": dict(times, mean=0.125), "throughput": speed,
+            "npu_compute_time_list": [1.0], "args": ["ais_bench", "--model=resnet34.om", "--loop=20"], "pid": 1}
+
+
+def result(of=None, top1=67.1875, top5=93.75, **more):
+    """A result.json as imagenet_acc_eval.py writes it; of: the summary of the results."""
+    told = {key: (of or {}).get(key) for key in ("engine", "device", "precision", "batch_size", "model", "input")}
+    told["engine"] = told["engine"] or "not recorded"
+    values = [("Number of images", "64"), ("Top1 accuracy", "%.2f%%" % top1), ("Top5 accuracy", "%.2f%%" % top5)]
+    content = {
+        "title": "Overall statistical evaluation", "value": [{"key": key, "value": value} for key, value in values], "schema": 1,
+        "accuracy": {"top1": top1, "top5": top5}, "images": {"judged": 64, "labelled": 64, "excluded": 0, "results": 64},
+        "interval95": {"top1": [top1 - 11.5, top1 + 11.5], "top5": [top5 - 8.5, min(100.0, top5 + 4)]}, "classes": 1000,
+        "chance_top5": 0.5, "summary_sha256": None, "shards": None, "labels": "val_label.txt", "labels_sha256": "f" * 64,
+        "exclude_sha256": None, "calibration_shared": None, "data_set": None,
+        "per_class_worst": [{"class": 5, "name": "upright stripes, red", "images": 4, "top1": 25.0, "top5": 75.0}],
+        "mistakes": [{"image": "image%d" % number, "label": 5, "label_name": "upright stripes, red", "guesses": [
+            {"class": 7, "name": "cock", "probability": 0.75}, {"class": 8, "name": None, "probability": 0.125}]}
+            for number in range(12)], "paired": None, "gates": []}
+    return dict(content, **dict(told, **more))
+
+
+def paired(lost=1.5625, passes=True):
+    one = {"accuracy": 65.625, "baseline": 65.625 + lost, "lost": lost, "right_to_wrong": 3, "wrong_to_right": 2,
+           "mcnemar_p": 1.0, "difference_interval95": [lost - 6, lost + 6]}
+    return {"baseline": "result_bs1", "baseline_engine": "onnxruntime 1.32.0 CPUExecutionProvider", "baseline_precision": "fp32",
+            "images": 64, "top1": one,
+            "top5": dict(one, lost=0.0, accuracy=93.75, baseline=93.75, difference_interval95=[-3.0, 3.0]),
+            "mlperf": {"ratio": 0.977, "limit": 0.99, "passes": passes}}
+
+
+def fidelity(agrees=True, name="result_bs1"):
+    return {"schema": 1, "result": "./output/" + name, "reference": "./output/reference", "precision": "fp32",
+            "engine": "onnxruntime 1.32.0 CPUExecutionProvider", "reference_engine": "onnxruntime 1.10.0 CPUExecutionProvider",
+            "compared": 16, "top1_agreement": 100.0, "top5_set_agreement": 93.75, "cosine_mean": 0.99999, "cosine_worst": 0.9999,
+            "absolute_difference": 0.01, "relative_difference": 0.001 if agrees else 0.5, "relative_limit": 0.02,
+            "agrees": agrees, "most_different": [{"image": "image3", "relative_difference": 0.001, "cosine": 0.9999, "top1": 5,
+                                                  "reference_top1": 7}]}
+
+
+def put(folder, size=1, precision="fp32", speed=30.0, runs=200, spread=0.01, of_result=None, of_summary=None):
+    """One row's files in a folder, as run_infer.sh leaves them."""
+    folder.mkdir(exist_ok=True)
+    name = "%sbs%d" % ("int8_" if precision == "int8" else "", size)
+    inference = summary(size, precision, pure=False, **(of_summary or {}))
+    path = write(folder / ("result_%s_summary.json" % name), inference)
+    told = result(inference, **dict({"summary_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}, **(of_result or {})))
+    write(folder / ("result_%s.json" % name), told)
+    write(folder / ("perf_%s_summary.json" % name), summary(size, precision, speed=speed, runs=runs, spread=spread,
+                                                            **(of_summary or {})))
     return folder
 
 
 @pytest.fixture
-def folder(judged, tmp_path):
-    shutil.copytree(str(judged), str(tmp_path / "r"))
-    return tmp_path / "r"
+def folder(tmp_path):
+    """Both precisions at two batch sizes, and a comparison."""
+    path = tmp_path / "out put"
+    for size in (1, 8):
+        put(path, size, speed=30.0 + size)
+        put(path, size, "int8", speed=100.0 + size, of_result={"top1": 65.625, "paired": paired(), "calibration_shared": False})
+    write(path / "fidelity_bs1.json", fidelity())
+    write(path / "commands.sh", "bash run_infer.sh --demo\n\npython3 `x` ```\n")
+    return path
 
 
-def facts(*more, sizes="1 4", chip="Ascend310P3", device="0"):
-    return ["--engine", "ais_bench", "--chip", chip, "--device", device, "--dataset", "val", "--batch-sizes", sizes, "--pth", "",
-            "--commands", "one command", "another", "--failed"] + list(more)
+@pytest.fixture
+def one(tmp_path):
+    return put(tmp_path / "one")
 
 
-def table_of(folder, heading=None):
-    """The rows of a table of report.md as dictionaries; without a heading the guide's."""
+def report_of(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+def table_of(folder, heading):
+    """The rows of a table of report.md as dictionaries."""
     text = (folder / "report.md").read_text()
-    text = text[text.index("\n## %s" % heading):] if heading else text
-    lines = [[cell.strip() for cell in line.strip("|").split("|")]
+    text = text[text.index("\n## %s" % heading):]
+    lines = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
              for line in re.search(r"(?:^\|.*\n)+", text, re.MULTILINE).group().splitlines()]
     return [dict(zip(lines[0], line)) for line in lines[2:]]
 
 
-def test_results_made_by_hand_give_a_report_without_a_recorded_run(folder):
-    process = succeeds(SCRIPT, folder)
-    rows = table_of(folder)
-    assert [(row["Batch size"], row["images/s"], row["mean ms"], row["median ms"], row["P99 ms"]) for row in rows] == \
-        [("1", "1000.00", "2.00", "1.50", "8.50"), ("4", "4000.00", "2.00", "1.50", "8.50")]
-    accuracy = json.loads((folder / "result_bs1.json").read_text())
-    assert rows[0]["Top-1"] == {item["key"]: item["value"] for item in accuracy["value"]}["Top1 accuracy"]
-    assert rows[0]["Data set"] == "imagenet, 10 of 10 labelled images"
-    interval = table_of(folder, "95 % intervals")[0]
-    assert float(interval["Top-1 from"].rstrip("%")) == accuracy["interval95"]["top1"][0]
-    assert process.stdout.splitlines()[:4] == (folder / "report.md").read_text().splitlines()[2:6]
-    assert {path.name for path in folder.glob("report.*")} == {"report.md", "report.json", "report.png", "report.html"}
+def test_what_all_rows_share_stands_once_above_an_aligned_table(folder):
+    process = succeeds(SCRIPT, folder, "--dataset", "./ImageNet/val")
+    lines = process.stdout.splitlines()
+    assert lines[:6] == ["Engine: onnxruntime 1.32.0 CPUExecutionProvider", "Device: AMD EPYC, 2 threads",
+                         "Data set: ./ImageNet/val", "Images: 64 of 64 labelled", "Runs: 200", "Date: 2026-11-24T10:00:00Z"]
+    assert process.stdout.count("onnxruntime 1.32.0") == 1
+    table = lines[7:12]
+    assert table[0].split("  ")[0] == "Precision" and [line.split()[0] for line in table[1:]] == ["fp32", "fp32", "int8", "int8"]
+    assert table[1].split()[1:] == ["1", "67.19%", "93.75%", "31.00", "32.26", "31.61", "35.48", "40.32"]
+    assert len({len(line) for line in table}) == 1  # numbers stand to the right, under each other
 
 
-def test_the_guides_figure_and_the_ratio_stand_beside_the_guides_chip_alone(folder):
-    succeeds(SCRIPT, folder, *facts())
-    for row in table_of(folder):
-        guide = GUIDE[int(row["Batch size"])]
-        assert (row["guide's images/s"], row["ratio"]) == ("%.2f" % guide, "%.2f" % (float(row["images/s"]) / guide))
-    rows = json.loads((folder / "report.json").read_text())["rows"]
-    assert [row["guide_images_per_second"] for row in rows] == [GUIDE[1], GUIDE[4]]
-    succeeds(SCRIPT, folder, *facts(chip="Ascend910B4"))
-    assert "ratio" not in table_of(folder)[0]
+def test_rows_of_different_engines_say_so_in_each_row(one):
+    put(one, 8, of_summary={"engine": "onnxruntime 1.32.0 OpenVINOExecutionProvider"})
+    text = succeeds(SCRIPT, one).stdout
+    assert "Engine:" not in text and re.search(r"^Engine +Precision", text, re.MULTILINE)
+    assert {row["Engine"] for row in table_of(one, "Accuracy")} == {"onnxruntime 1.32.0 %sExecutionProvider" % name
+                                                                   for name in ("CPU", "OpenVINO")}
 
 
-def test_a_failed_batch_size_has_dashes_and_its_reason(folder):
-    (folder / "result_bs4.json").unlink()
-    succeeds(SCRIPT, folder, *facts("4=atc | failed"))
-    assert [table_of(folder)[1][key] for key in ("Top-1", "images/s", "P99 ms", "ratio")] == ["-"] * 4
-    assert "| batch size 4 failed | atc \\| failed |" in (folder / "report.md").read_text()
-    assert "atc | failed" in (folder / "report.html").read_text()
-
-
-def test_the_commands_and_the_environment_are_there(folder):
-    (folder / "resnet34.onnx").write_bytes(b"model")
-    succeeds(SCRIPT, folder, *facts())
-    text = (folder / "report.md").read_text()
-    assert "```bash\none command\nanother\n```" in text
-    assert {"chip", "driver", "cann", "machine", "python", "numpy"} <= {row["What"] for row in table_of(folder, "Environment")}
-    run = json.loads((folder / "report.json").read_text())["run"]
-    assert run["sha256"] == {"resnet34.onnx": "9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4"}
-    assert run["sha256"]["resnet34.onnx"] in text
-
-
-def test_report_json_has_a_schema_and_every_row(folder):
+def test_report_json_holds_raw_numbers(folder):
     succeeds(SCRIPT, folder)
-    report = json.loads((folder / "report.json").read_text())
-    assert report["schema"] == 2 and [row["batch_size"] for row in report["rows"]] == [1, 4]
+    report = report_of(folder)
+    assert (report["schema"], report["date"], report["runs"], report["failed"]) == (3, "2026-11-24T10:00:00Z", 200, {})
+    keys = [(row["precision"], row["batch_size"]) for row in report["rows"]]
+    assert keys == [("fp32", 1), ("fp32", 8), ("int8", 1), ("int8", 8)]
     row = report["rows"][0]
-    assert row["latency_ms"] == {"mean": 2.0, "median": 1.5, "p99": 8.5} and row["engine"] == "ais_bench"
-    assert len(row["mistakes"]) and len(row["worst_classes"]) and row["fidelity"] is None
+    assert row["top1"] == 67.1875 and row["top1_interval95"] == [55.6875, 78.6875] and row["images_per_second"] == 31.0
+    assert row["latency_ms"]["p99"] == pytest.approx(1250 / 31.0) and row["wall"]["resumed"] is False
+    assert row["judged"] == row["labelled"] == 64 and row["worst_classes"] and len(row["mistakes"]) == 12
+    assert row["fidelity"]["agrees"] is True and row["paired"] is None and row["guide_images_per_second"] is None
+    assert report["rows"][2]["paired"]["top1"]["right_to_wrong"] == 3 and report["commands"][0] == "bash run_infer.sh --demo"
 
 
-def test_another_runs_figures_stand_beside(folder, judged):
-    succeeds(SCRIPT, folder, "--reference", judged)
-    row = table_of(folder, "Beside")[1]
-    assert row["Top-1"] == row["Top-1 there"] and row["images/s there"] == "4000.00" and row["ratio"] == "1.00"
-
-
-def test_results_that_contradict_their_reference_are_shown_and_are_an_error(folder):
-    (folder / "other").mkdir()
-    for path in (folder / "result_bs1").iterdir():
-        (folder / "other" / path.name).write_bytes(np.fromfile(str(path), "<f4")[::-1].tobytes())
-    assert script("imagenet_acc_eval.py", folder / "result_bs1", folder / "labels", folder, "result_bs1.json",
-                  "--reference", folder / "other").returncode == 1
-    assert "batch size 1 are not those of the reference" in fails(1, SCRIPT, folder)
-    assert table_of(folder, "Fidelity")[0]["verdict"] == "DOES NOT AGREE"
-    assert len(table_of(folder, "Images that differ most")) == 10
-    assert "DOES NOT AGREE" in (folder / "report.html").read_text()
-
-
-def test_class_names_are_a_files_or_plain_numbers(folder):
-    succeeds(SCRIPT, folder)
-    assert all(row["Class"].isdigit() for row in table_of(folder, "Ten worst classes"))
-    (folder / "names").write_text("".join("<b>%d|\n" % number for number in range(20)))
-    succeeds(SCRIPT, folder, "--classes", folder / "names")
-    text = (folder / "report.html").read_text()
-    assert "&lt;b&gt;" in text and "(<b>" not in text and " \\|)" not in text
-    (folder / "names").write_text("one\n")
-    assert "has 1 lines" in fails(1, SCRIPT, folder, "--classes", folder / "names")
-
-
-def test_the_thousand_classes_take_torchvisions_names_without_importing_it(tmp_path):
-    meta = Path(find_spec("torchvision").origin).parent / "models" / "_meta.py"
-    if not meta.exists():
-        pytest.skip("this torchvision has no list of names")
-    names = runpy.run_path(str(meta))["_IMAGENET_CATEGORIES"]
-    (tmp_path / "r").mkdir()
-    scores = np.zeros(1000, "<f4")
-    scores[7] = 1
-    (tmp_path / "r" / "a_0.bin").write_bytes(scores.tobytes())
-    (tmp_path / "labels").write_text("a.JPEG 999\n")
-    succeeds("imagenet_acc_eval.py", tmp_path / "r", tmp_path / "labels", tmp_path, "result_bs1.json", "--per-class",
-             tmp_path / "c.csv")
-    assert "999,%s,1,0.00,0.00" % names[999] in (tmp_path / "c.csv").read_text()
-    (tmp_path / "perf_bs1_summary.json").write_text(json.dumps(
-        {"throughput": 1.0, "NPU_compute_time": dict(LATENCY, P99=1.0), "engine": "unknown (no summary beside the results)"}))
+def test_what_the_guides_commands_by_hand_leave_gives_one_row(tmp_path):
+    files = {"0": {"infiles": ["a.bin"], "outfiles": ["a_0.txt"]}}
+    write(tmp_path / "result_summary.json", dict(plain(1, 1700.0), filesinfo=files))
+    write(tmp_path / "result.json", result())
+    write(tmp_path / "perf_bs1_summary.json", plain(1, 1775.0))
+    process = succeeds(SCRIPT, tmp_path)
+    assert "Engine: not recorded\nDevice: not recorded\nData set: not recorded\nImages: 64 of 64 labelled" in process.stdout
+    rows = table_of(tmp_path, "Accuracy")
+    assert len(rows) == 1 and rows[0]["Precision"] == "not recorded" and rows[0]["Batch size"] == "1"
+    assert (rows[0]["images/s"], rows[0]["P90 ms"], rows[0]["P99 ms"]) == ("1775.00", "-", "-")  # 20 runs have no P99
+    assert {path.name for path in tmp_path.glob("report.*")} == {"report.md", "report.json", "report.png", "report.html"}
+    write(tmp_path / "perf_bs8_summary.json", dict(plain(8, 5140.0), NPU_compute_time=dict(plain(8, 5140.0)["NPU_compute_time"],
+                                                                                          count=100)))
     succeeds(SCRIPT, tmp_path)
-    assert "7 (%s)" % names[7] in (tmp_path / "report.html").read_text()
+    assert [(row["Batch size"], row["Top-1"], row["P99 ms"]) for row in table_of(tmp_path, "Accuracy")] == [
+        ("1", "67.19%", "-"), ("8", "-", "8.50")]
+    assert table_of(tmp_path, "End to end")[0]["H2D ms"] == "0.250"
 
 
-def test_the_page_holds_everything_and_loads_nothing(demo):
-    text = (demo[0] / "report.html").read_text()
-    row = json.loads((demo[0] / "report.json").read_text())["rows"][0]
-    mistakes = row["mistakes"]
-    assert len(mistakes) == 12 and all(mistake["image"] in text for mistake in mistakes)
-    assert text.count('src="data:image/jpeg;base64,') == 12 and text.count('src="data:image/png;base64,') == 1
-    assert "<script" not in text and not re.search(r'(src|href)="(?!data:)', text) and "http" not in text
-    assert "stripes" in text and "%.2f%%" % row["top1"] in text
+def test_a_folder_without_results_says_what_is_missing(tmp_path):
+    assert "holds no result.json" in fails(1, SCRIPT, tmp_path)
+    assert "is no folder" in fails(1, SCRIPT, tmp_path / "gone")
 
 
-def test_a_picture_that_is_gone_is_said_to_be(folder):
-    succeeds(SCRIPT, folder, "--images", folder / "gone")
-    assert "(picture not found in" in (folder / "report.html").read_text()
+def test_the_guides_figure_stands_beside_one_chip_of_its_kind_alone(tmp_path):
+    for devices, device, precision, expected in (
+            ([0], "Ascend310P3", "fp16", GUIDE[8]), ([0, 1], "2 x Ascend310P3", "fp16", None),
+            ([0], "Ascend910B4", "fp16", None), ([0], "Ascend310P3", "int8", None)):
+        shutil.rmtree(str(tmp_path / "npu"), ignore_errors=True)
+        put(tmp_path / "npu", 8, precision, speed=5000.0, of_summary={
+            "engine": "ais_bench 0.0.2", "device": device, "devices": devices, "h2d_ms": 0.5, "d2h_ms": 0.25,
+            "npu": {"devices": [{"device": 0, "npu": 0, "chip": "310P3", "health": "Warning", "soc_version": device}],
+                    "driver": "25.5.2", "firmware": "7.8", "cann": "8.0", "ais_bench": "0.0.2", "aclruntime": "0.0.2"}})
+        succeeds(SCRIPT, tmp_path / "npu")
+        assert report_of(tmp_path / "npu")["rows"][0]["guide_images_per_second"] == expected
+        assert ("ratio" in table_of(tmp_path / "npu", "Accuracy")[0]) == (expected is not None)
+    facts = {row["What"]: row["Value"] for row in table_of(tmp_path / "npu", "Environment")}
+    assert facts["driver"] == "25.5.2" and facts["cann"] == "8.0" and facts["chip"] == "Ascend310P3, health Warning"
 
 
-def test_the_chart_is_a_picture_without_colour(demo):
-    with Image.open(str(demo[0] / "report.png")) as image:
-        pixels = np.asarray(image.convert("RGB")).astype(int)
-    assert pixels.shape[0] > 500 and pixels.min() < 50
-    assert np.abs(pixels - pixels.mean(axis=2, keepdims=True)).max() < 2
+def test_int8_rows_show_their_price_and_their_gain(folder):
+    process = succeeds(SCRIPT, folder)
+    price = table_of(folder, "What INT8 costs")
+    assert [(row["Batch size"], row["Accuracy"], row["points lost"], row["95 % interval"]) for row in price[:2]] == [
+        ("1", "Top-1", "1.56", "-4.44 to 7.56"), ("1", "Top-5", "0.00", "-3.00 to 3.00")]
+    assert (price[0]["right to wrong"], price[0]["wrong to right"], price[0]["McNemar's p"]) == ("3", "2", "1")
+    assert price[0]["MLPerf (99 %)"] == "passes with 97.70%"
+    gain = table_of(folder, "What INT8 gains")[1]
+    assert (gain["float images/s"], gain["INT8 images/s"], gain["times as fast"]) == ("38.00", "108.00", "2.84")
+    assert (gain["float MB"], gain["INT8 MB"], gain["calibrated by"]) == ("87.00", "22.00", "onnxruntime MinMax, 500 images")
+    assert gain["shares images with the accuracy"] == "no" and "What INT8 costs" in process.stdout and "2.84" in process.stdout
+
+
+def test_an_int8_accuracy_that_shares_images_with_its_calibration_says_so(one):
+    put(one, 1, "int8", of_result={"calibration_shared": True})
+    succeeds(SCRIPT, one)
+    assert table_of(one, "What INT8 gains")[0]["shares images with the accuracy"].startswith("YES")
+    assert table_of(one, "What INT8 costs")[0]["Accuracy"] == "not compared image by image"
+
+
+def test_an_int8_model_of_another_float_model_is_warned_of(one):
+    other = dict(CALIBRATION, source_sha256="9" * 64)
+    put(one, 1, "int8", of_summary={"model": dict(summary(1, "int8")["model"], calibration=other)})
+    assert "was not made from the float model" in succeeds(SCRIPT, one).stderr
+
+
+def test_end_to_end_stands_beside_the_pure_figure_and_a_resumed_run_is_said(one):
+    write(one / "result_bs1_summary.json", summary(pure=False, wall={
+        "seconds": 4.0, "images_per_second": 16.0, "reading": 1.0, "computing": 2.0, "writing": 0.5, "resumed": True}))
+    write(one / "result_bs1.json", result(summary(pure=False)))
+    succeeds(SCRIPT, one)
+    row = table_of(one, "End to end")[0]
+    assert [row[key] for key in ("pure images/s", "end to end images/s", "reading", "computing", "writing")] == [
+        "30.00", "16.00", "1.00", "2.00", "0.50"]
+    assert row["resumed"].startswith("yes")
+
+
+def test_few_runs_have_no_p90_no_p99_and_no_interval(one):
+    put(one, runs=9)
+    succeeds(SCRIPT, one)
+    row = table_of(one, "Accuracy")[0]
+    assert row["P90 ms"] == row["P99 ms"] == "-" and table_of(one, "95 % intervals")[0]["images/s"] == "-"
+
+
+def test_a_top5_of_few_classes_has_its_chance_level_beside_it(one):
+    put(one, of_result={"classes": 10, "chance_top5": 50.0})
+    succeeds(SCRIPT, one)
+    assert table_of(one, "Accuracy")[0]["Top-5 by chance"] == "50.00%"
+
+
+def test_a_failed_row_has_dashes_and_its_reason(one):
+    succeeds(SCRIPT, one, "--failed", "fp32:8=atc | failed", "int8:1=no calibration")
+    rows = table_of(one, "Accuracy")
+    assert [(row["Precision"], row["Batch size"], row["images/s"]) for row in rows] == [
+        ("fp32", "1", "30.00"), ("fp32", "8", "-"), ("int8", "1", "-")]
+    assert report_of(one)["failed"] == {"fp32:8": "atc | failed", "int8:1": "no calibration"}
+    assert "| fp32 at batch size 8 failed | atc \\| failed |" in (one / "report.md").read_text()
+    assert "atc | failed" in (one / "report.html").read_text()
+    succeeds(SCRIPT, one, "--failed", "fp32:1=killed")  # its performance may be an earlier run's
+    assert table_of(one, "Accuracy")[0]["images/s"] == "-"
+
+
+def test_only_the_rows_that_are_asked_for_are_shown_and_must_be_there(folder):
+    succeeds(SCRIPT, folder, "--batch-sizes", "8", "--precisions", "fp32")
+    assert [(row["precision"], row["batch_size"]) for row in report_of(folder)["rows"]] == [("fp32", 8)]
+    assert "no float results at batch size 4" in fails(1, SCRIPT, folder, "--batch-sizes", "8 4", "--precisions", "fp32")
+
+
+# ---- numbers that are wrong must not be green ----
+
+def test_the_accuracy_of_one_engine_and_the_speed_of_another_are_refused(one):
+    another = dict(summary()["model"], sha256="9" * 64)
+    for key, value in (("engine", "ais_bench 0.0.2"), ("precision", "int8"), ("model", another)):
+        told = summary(**{key: value})
+        path = write(one / "perf_bs1_summary.json", told)
+        if key == "precision":  # another precision is another row
+            succeeds(SCRIPT, one)
+            assert [row["images_per_second"] for row in report_of(one)["rows"]] == [None, 30.0]
+        else:
+            assert "the performance in %s" % path in fails(1, SCRIPT, one)
+
+
+def test_other_packages_among_the_stages_are_named(one):
+    put(one, 8, of_summary={"packages": {"python": "3.11.7", "numpy": "1.19.2", "onnxruntime": "1.32.0"}})
+    assert "did not run with one numpy: 2.4.6 (perf_bs1_summary.json" in succeeds(SCRIPT, one).stderr
+    assert "did not run with one numpy" in (one / "report.md").read_text()
+    assert report_of(one)["environment"]["differing"] == ["numpy"]
+
+
+def test_an_evaluation_of_other_results_than_the_summary_tells_of_is_refused(one):
+    write(one / "result_bs1_summary.json", summary(pure=False, speed=31.0))
+    assert "was judged of other results" in fails(1, SCRIPT, one)
+
+
+def test_two_results_of_one_row_are_refused(one):
+    write(one / "result_copy.json", result(summary()))
+    assert "same precision and batch size" in fails(1, SCRIPT, one)
+
+
+@pytest.mark.parametrize("value", ["NaN", "-5", "Infinity", "1e999", "0", "null", "true", '"31"', "[31]"])
+def test_a_throughput_that_is_none_is_refused(value, one):
+    path = one / "perf_bs1_summary.json"
+    path.write_text(re.sub(r'"throughput": [\d.]+', '"throughput": ' + value, path.read_text()))
+    assert str(path) in fails(1, SCRIPT, one)
+    path = write(one / "perf_bs1_summary.json", plain(1, 30.0))
+    path.write_text(re.sub(r'"throughput": [\d.]+', '"throughput": ' + value, path.read_text()))
+    assert str(path) in fails(1, SCRIPT, one)
+
+
+def test_figures_that_contradict_each_other_are_refused(one):
+    for path, content, said in (
+            ("perf_bs1_summary.json", dict(summary(), throughput=60.0), "contradict each other"),
+            ("perf_bs1_summary.json", dict(summary(), performance=dict(summary()["performance"], interval95=[1, 2])), "interval"),
+            ("result_bs1.json", result(summary(pure=False), interval95={"top1": [0, 1], "top5": [90, 99]}), "interval"),
+            ("result_bs1.json", result(summary(pure=False), gates=[
+                {"name": "Top-1", "measured": 9.8, "limit": 70, "passes": True}]), "contradicts its own figures"),
+            ("fidelity_bs1.json", dict(fidelity(), agrees=False), "contradicts its own figures")):
+        before = (one / path).read_text() if (one / path).exists() else None
+        write(one / path, content)
+        sentence = fails(1, SCRIPT, one)
+        assert said in sentence and path in sentence
+        (one / path).unlink()
+        if before:
+            (one / path).write_text(before)
+
+
+def mutations(content, at=()):
+    """Every JSON that differs from content in one key: replaced by what is no value of it, or removed."""
+    inner = content
+    for step in at:
+        inner = inner[step]
+    steps = list(inner) if isinstance(inner, dict) else range(min(len(inner), 1)) if isinstance(inner, list) else []
+    for step in steps:
+        for value in (None, [], {}, "\ud800<b>", -1, float("nan"), 10 ** 400, "removed"):
+            changed = copy.deepcopy(content)
+            target = changed
+            for part in at:
+                target = target[part]
+            if value == "removed":
+                del target[step]
+            else:
+                target[step] = value
+            yield at + (step,), changed
+        yield from mutations(content, at + (step,))
+
+
+def test_no_broken_json_gives_a_traceback(folder, monkeypatch, capfd):
+    """Each key of each JSON, replaced and removed (some 3000, so in this process): each is a sentence or a whole table."""
+    module = runpy.run_path(str(REPOSITORY / SCRIPT))
+    refused = written = 0
+    for name in ("result_int8_bs1.json", "result_int8_bs1_summary.json", "perf_bs1_summary.json", "fidelity_bs1.json"):
+        path, content = folder / name, json.loads((folder / name).read_text())
+        before = path.read_text()
+        content["most_different" if name.startswith("fid") else "gates"] = content.get("most_different") or [
+            {"name": "Top-1", "measured": 80.0, "limit": 70.0, "passes": True}]
+        for where, changed in mutations(content):
+            path.write_text(json.dumps(changed))
+            try:
+                found = module["gather"](str(folder))
+                facts, gates = module["environment"](found), module["verdicts"](found, found["rows"], found, 10.0)
+                names, (_, own) = module["class_names"](None, found["rows"]), module["common"](found["rows"], found)
+                tables = [module["result_table"](found["rows"], own), module["gate_table"](gates),
+                          module["environment_table"](facts, found["rows"]), module["class_table"](found["rows"][0], names)]
+                tables += [module[kind](found["rows"]) for kind in ("interval_table", "wall_table", "price_table", "gain_table")]
+                for table in filter(None, tables):
+                    (module["aligned"](table) + module["markdown"](table)).encode()
+                written += 1
+            except SystemExit as error:
+                assert error.code == 1, where
+                refused += 1
+            finally:
+                del module["FLAWS"][:]
+        for cut in (0, 1, len(before) // 2, len(before) - 1):
+            path.write_text(before[:cut])
+            with pytest.raises(SystemExit):
+                module["gather"](str(folder))
+        for text in ("[]", "null", "3", "[" * 100000, '{"title": "Overall statistical evaluation"}', "\xff", "{}"):
+            path.write_text(text, encoding="latin-1")
+            with pytest.raises(SystemExit):
+                module["gather"](str(folder))
+        path.write_text(before)
+        capfd.readouterr()
+    assert refused > 500 and written > 100
+
+
+def test_broken_files_are_named_by_the_script_itself(folder):
+    for name in ("result_bs1.json", "perf_bs1_summary.json", "fidelity_bs1.json"):
+        before = (folder / name).read_text()
+        for text in (before[:len(before) // 2], "[]", "[" * 100000):
+            (folder / name).write_text(text)
+            assert name in fails(1, SCRIPT, folder)
+        (folder / name).unlink()
+        os.mkfifo(str(folder / name))  # would hang for ever
+        assert "no regular file" in fails(1, SCRIPT, folder)
+        (folder / name).unlink()
+        (folder / name).write_text(before)
+
+
+def test_a_lone_report_json_that_is_broken_is_a_sentence(folder, tmp_path):
+    succeeds(SCRIPT, folder)
+    module, reference = runpy.run_path(str(REPOSITORY / SCRIPT)), tmp_path / "reference.json"
+    for _, changed in mutations({key: value for key, value in report_of(folder).items() if key in ("schema", "date", "rows")}):
+        reference.write_text(json.dumps(changed))
+        try:
+            module["reference_table"](report_of(folder)["rows"], module["read_reference"](str(reference)))
+        except SystemExit as error:
+            assert error.code == 1
+
+
+def test_html_links_and_control_characters_do_not_pass(one):
+    evil = "<script>x</script> [a](javascript:alert(1)) | `b` ![c](http://d) <javascript:e> \\ *f*\n# g \x1b[31m www.h.i ]("
+    told = result(summary(pure=False), summary_sha256=None)
+    told["per_class_worst"][0]["name"] = told["mistakes"][0]["label_name"] = told["mistakes"][0]["image"] = evil
+    (one / "result_bs1_summary.json").unlink()
+    write(one / "result_bs1.json", told)
+    process = succeeds(SCRIPT, one, "--dataset", evil, "--failed", "fp32:4=" + evil)
+    text, page = (one / "report.md").read_text(), (one / "report.html").read_text()
+    assert "<" not in text and "\x1b" not in text + page + process.stdout
+    assert "://" not in text and not re.search(r"(?<!\\)\]\(", text)
+    assert "<script" not in page and "href" not in page and "javascript:" in page
+    assert all(len(re.split(r"(?<!\\)\|", line)) == 6 for line in text.splitlines() if line.startswith("| 5 ("))
+    assert not re.search(r"(?<!\\)`", re.sub(r"```", "", text))
+
+
+def test_the_commands_fence_cannot_be_closed_by_a_command(folder):
+    succeeds(SCRIPT, folder)
+    assert "````bash\nbash run_infer.sh --demo\npython3 `x` ```\n````\n" in (folder / "report.md").read_text()
+
+
+# ---- verdicts ----
+
+@pytest.mark.parametrize("here,runs,spread,code", [
+    (30.0, 200, 0.01, 0), (26.0, 200, 0.01, 3), (26.0, 200, 0.05, 0), (26.0, 5, 0.01, 0), (20.0, 5, 0.01, 3)])
+def test_the_gate_on_throughput_fails_only_beyond_the_spread(here, runs, spread, code, tmp_path):
+    reference, folder = put(tmp_path / "reference"), put(tmp_path / "here", speed=here, runs=runs, spread=spread)
+    process = script(SCRIPT, folder, "--reference", reference, "--max-slowdown", "10")
+    assert process.returncode == code, process.stdout + process.stderr
+    verdict = [line for line in process.stdout.splitlines() if line.startswith(("PASS: ", "FAIL: "))]
+    assert len(verdict) == 1 and verdict[0].startswith("FAIL" if code else "PASS") and "%.2f" % here in verdict[0]
+    gate = report_of(folder)["gates"][0]
+    assert gate["passes"] == (code == 0) and gate["limit"] == pytest.approx(0.9 * 29.7)
+
+
+def test_a_lone_report_json_is_a_reference_and_the_comparison_is_printed(one, tmp_path):
+    succeeds(SCRIPT, one)
+    (one / "report.json").rename(tmp_path / "main.json")
+    for name in ("report.md", "report.html", "report.png"):
+        (one / name).unlink()
+    process = succeeds(SCRIPT, one, "--reference", tmp_path / "main.json", "--max-slowdown", "0")
+    assert "Beside %s (onnxruntime 1.32.0 CPUExecutionProvider on AMD EPYC" % (tmp_path / "main.json") in process.stdout
+    row = table_of(one, "Beside")[0]
+    assert row["Top-1"] == row["Top-1 there"] == "67.19%" and row["images/s there"] == "30.00" and row["ratio"] == "1.00"
+    edited = json.loads((tmp_path / "main.json").read_text())
+    edited["rows"][0].update(images_per_second=60.0, images_per_second_interval95=[59.0, 61.0])
+    write(tmp_path / "main.json", edited)
+    assert script(SCRIPT, one, "--reference", tmp_path / "main.json").returncode == 0  # shown, not judged
+    assert script(SCRIPT, one, "--reference", tmp_path / "main.json", "--max-slowdown", "10").returncode == 3
+
+
+def test_a_gate_with_nothing_to_compare_does_not_hold(one, tmp_path):
+    reference = put(tmp_path / "reference", 16)
+    assert "no throughput at any of these batch sizes" in fails(1, SCRIPT, one, "--reference", reference, "--max-slowdown", "5")
+    (one / "perf_bs1_summary.json").unlink()
+    shutil.copytree(str(put(tmp_path / "r2")), str(tmp_path / "r3"))
+    process = script(SCRIPT, one, "--reference", tmp_path / "r3", "--max-slowdown", "5")
+    assert process.returncode == 3 and "FAIL: images/s of fp32 at batch size 1: there is none" in process.stdout
+    write(tmp_path / "old.json", {"schema": 2, "rows": []})
+    assert "no report.json of schema 3" in fails(1, SCRIPT, one, "--reference", tmp_path / "old.json")
+
+
+def test_an_accuracy_gate_and_a_fidelity_that_say_no_exit_with_3(one):
+    write(one / "fidelity_bs1.json", fidelity(agrees=False))
+    process = script(SCRIPT, one)
+    assert process.returncode == 3 and "FAIL: ./output/result_bs1 does NOT agree" in process.stdout
+    assert table_of(one, "Fidelity")[0]["verdict"] == "DOES NOT AGREE" and "DOES NOT AGREE" in (one / "report.html").read_text()
+    assert table_of(one, "Images that differ most")[0]["Top-1 of the reference"] == "7 (cock)"
+    (one / "fidelity_bs1.json").unlink()
+    put(one, of_result={"gates": [{"name": "Top-1", "measured": 67.1875, "limit": 70, "passes": False},
+                                  {"name": "Top-5", "measured": 93.75, "limit": 90, "passes": True}]})
+    process = script(SCRIPT, one)
+    assert process.returncode == 3 and "FAIL: Top-1 67.1875% is below 70% (fp32, batch size 1)\nPASS: Top-5" in process.stdout
+
+
+def test_quiet_prints_only_tables_verdicts_and_warnings(one):
+    assert "report: " in succeeds(SCRIPT, one).stdout
+    assert "report: " not in succeeds(SCRIPT, one, "--quiet").stdout
+
+
+# ---- the page and the chart ----
+
+@pytest.fixture
+def pictured(one):
+    """Mistakes with pictures behind the manifest of the judged files, one of them a class folder's, one an EPS, one a FIFO."""
+    prepared = one / "prep_dataset"
+    prepared.mkdir()
+    lines = []
+    for number in range(12):
+        path = one / ("image%d.JPEG" % number)
+        Image.fromarray(np.full((90, 120, 3), 20 * number, np.uint8)).save(str(path), "EPS" if number == 1 else "JPEG")
+        lines.append(json.dumps(["image%d" % number, str(path), 1, 1, 1, 1]))
+    (one / "image2.JPEG").unlink()
+    os.mkfifo(str(one / "image2.JPEG"))
+    (prepared / ".manifest").write_text("\n".join(lines) + "\n")
+    sha256 = hashlib.sha256((prepared / ".manifest").read_bytes()).hexdigest()
+    told = {"path": "somewhere/prep_dataset", "images": 12, "manifest_sha256": sha256}
+    put(one, of_summary={"input": told})
+    write(one / "perf_bs1_summary.json", summary())
+    return one
+
+
+def pictures_in(folder):
+    return (folder / "report.html").read_text().count('src="data:image/jpeg;base64,')
+
+
+def test_the_gallery_takes_its_pictures_from_the_manifest_that_was_judged(pictured):
+    succeeds(SCRIPT, pictured)
+    assert pictures_in(pictured) == 10 and "no picture of it at hand" in (pictured / "report.html").read_text()
+    manifest = pictured / "prep_dataset" / ".manifest"
+    manifest.write_text(manifest.read_text() + "\n")  # another one by now: these pictures may be others
+    succeeds(SCRIPT, pictured)
+    assert pictures_in(pictured) == 0
+
+
+def test_the_gallery_takes_its_pictures_from_a_folder_flat_or_of_class_folders(one, tmp_path):
+    images = tmp_path / "images"
+    for name in ("image0.JPEG", "n01/image1.png", "bike/image2.jpg"):
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30)).save(str(images / name))
+    succeeds(SCRIPT, one, "--images", images)
+    assert pictures_in(one) == 3
+    assert "gone" in fails(1, SCRIPT, one, "--images", tmp_path / "gone")
+
+
+def test_class_names_are_the_evaluations_or_a_files(one):
+    succeeds(SCRIPT, one)
+    assert "5 (upright stripes, red)" in (one / "report.html").read_text() and "7 (cock)" in (one / "report.html").read_text()
+    write(one / "names", "".join("<b>%d\n" % number for number in range(1000)))
+    succeeds(SCRIPT, one, "--classes", one / "names")
+    assert "5 (&lt;b&gt;5)" in (one / "report.html").read_text()
+    write(one / "names", "one\n")
+    assert "has 1 lines" in fails(1, SCRIPT, one, "--classes", one / "names")
+
+
+def test_the_page_holds_everything_loads_nothing_and_folds_the_gallery(pictured):
+    succeeds(SCRIPT, pictured)
+    text = (pictured / "report.html").read_text()
+    assert "<script" not in text and not re.search(r'(src|href)="(?!data:)', text) and "://" not in text
+    assert text.count('src="data:image/png;base64,') == 1
+    assert text.index("95 % intervals") < text.index("Environment") < text.index("<details>") < text.index("Wrongly") + 500
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_in_a_browser_nothing_overflows_and_every_picture_shows(width, demo, tmp_path):
+def test_in_a_browser_nothing_overflows_and_every_picture_shows(width, pictured, tmp_path):
     """In a real Chromium, where there is one: the page in a frame of the given width, measured by a script outside of it."""
-    import html
-    import subprocess
     chromium = shutil.which("chromium")
     if not chromium:
         pytest.skip("no chromium on this machine")
-    inner = (demo[0] / "report.html").read_text()
+    put(pictured, 1, "int8", of_result={"paired": paired()})
+    write(pictured / "fidelity_bs1.json", fidelity())
+    succeeds(SCRIPT, pictured, "--reference", pictured, "--max-slowdown", "10")
+    inner = (pictured / "report.html").read_text().replace("<details>", "<details open>")
     wrapper = """<iframe id="page" style="border:0; width:%dpx; height:900px" srcdoc="%s"></iframe><script>
         page.onload = () => { const frame = page.contentDocument; const wide = [...frame.querySelectorAll("body *")].filter(
           element => element.getBoundingClientRect().right > %d + 1);
           document.title = [frame.documentElement.scrollWidth, wide.length, frame.images.length,
             [...frame.images].filter(image => image.naturalWidth).length].join(" "); }</script>"""
-    (tmp_path / "w.html").write_text(wrapper % (width, html.escape(inner), width))
+    write(tmp_path / "w.html", wrapper % (width, html.escape(inner), width))
     shown = subprocess.run([chromium, "--headless=new", "--no-sandbox", "--hide-scrollbars", "--disable-gpu", "--disable-quic",
                             "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
                             "--user-data-dir=%s" % (tmp_path / "profile"), "--virtual-time-budget=5000", "--dump-dom",
                             "file://%s" % (tmp_path / "w.html")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     title = re.search(r"<title>(.*?)</title>", shown.stdout.decode("utf-8", "replace"))
-    assert title and title.group(1) == "%d 0 13 13" % width
+    assert title and title.group(1) == "%d 0 11 11" % width
 
 
-def test_what_is_missing_or_broken_is_named(folder, tmp_path):
-    perf = json.loads((folder / "perf_bs4_summary.json").read_text())
-    for content, said in ((json.dumps(dict(perf, engine="another")), "measure both with one engine"), ("{", "is not JSON"),
-                          ("{}", "is not as the inference writes it")):
-        (folder / "perf_bs4_summary.json").write_text(content)
-        sentence = fails(1, SCRIPT, folder)
-        assert said in sentence
-    (folder / "perf_bs4_summary.json").unlink()
-    assert "perf_bs4_summary.json" in fails(1, SCRIPT, folder)
-    (folder / "result_bs4.json").write_text('{"value": []}')
-    assert "is not as imagenet_acc_eval.py writes it" in fails(1, SCRIPT, folder)
-    (folder / "run.json").write_text("[]")
-    assert "run.json" in fails(1, SCRIPT, folder)
-    (tmp_path / "empty").mkdir()
-    assert "holds no run.json" in fails(1, SCRIPT, tmp_path / "empty")
+def test_the_chart_is_a_picture_without_colour(folder):
+    succeeds(SCRIPT, folder)
+    with Image.open(str(folder / "report.png")) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert pixels.shape[0] > 500 and pixels.min() < 50
+    assert np.abs(pixels - pixels.mean(axis=2, keepdims=True)).max() < 2
 
 
-def test_ctrl_c_leaves_the_earlier_report(folder):
-    (folder / "report.md").write_text("earlier")
-    assert "run it again" in interrupted(folder / "run.json", SCRIPT, folder)
-    assert (folder / "report.md").read_text() == "earlier"
+@pytest.mark.parametrize("missing", ["matplotlib", "jinja2"])
+def test_without_a_package_a_sentence_and_no_half_report(missing, one, tmp_path):
+    (tmp_path / "site").mkdir()
+    write(tmp_path / "site" / (missing + ".py"), "raise ImportError('No module named %s')\n" % missing)
+    sentence = fails(1, SCRIPT, one, env=dict(os.environ, PYTHONPATH=str(tmp_path / "site")))
+    assert missing in sentence and "pip install" in sentence and not list(one.glob("report.*"))
 
 
-def test_wrong_usage_exits_with_2(folder):
-    fails(2, SCRIPT)
-    fails(2, SCRIPT, folder, "--engine", "onnxruntime")
-    fails(2, SCRIPT, folder, *facts(sizes="x"))
-    fails(2, SCRIPT, folder, *facts(device="x"))
+# ---- files and outputs ----
+
+def test_files_of_somebodys_own_are_not_overwritten(one):
+    write(one / "report.md", "mine")
+    assert "move it away" in fails(1, SCRIPT, one)
+    assert (one / "report.md").read_text() == "mine" and not (one / "report.json").exists()
+    (one / "report.md").unlink()
+    write(one / "report.json", {"mine": 1})
+    assert "move it away" in fails(1, SCRIPT, one)
+
+
+def test_a_planted_link_is_replaced_and_a_killed_runs_stray_removed(one, tmp_path):
+    succeeds(SCRIPT, one)
+    victim = write(tmp_path / "victim", "precious")
+    (one / "report.md").unlink()
+    (one / "report.md").symlink_to(victim)
+    write(one / ".report.md.0123abcd.tmp", "stray")
+    succeeds(SCRIPT, one)
+    assert victim.read_text() == "precious" and not (one / "report.md").is_symlink()
+    assert not list(one.glob(".report*"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_an_output_that_is_full_or_closed_is_a_sentence_and_the_report_stands(one):
+    shell = " ".join("'%s'" % word for word in command(SCRIPT, one))
+    for line, code in ((" > /dev/full", 1), (" >&-", 0), (" 2>&-", 0), (" <&- >&- 2>&-", 0)):
+        process = subprocess.run(["bash", "-c", shell + line], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        assert process.returncode == code and b"Traceback" not in process.stderr and b"Exception" not in process.stderr
+        assert (b"error: standard output: No space left" in process.stderr) == (code == 1)
+        for name in ("report.json", "report.md", "report.png", "report.html"):
+            assert (one / name).stat().st_size
+            (one / name).unlink()
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_earlier_report(one):
+    succeeds(SCRIPT, one)
+    before = {name: (one / name).read_bytes() for name in ("report.json", "report.md", "report.png", "report.html")}
+    put(one, speed=31.0)
+    line = "ulimit -f 8; trap '' XFSZ; exec " + " ".join("'%s'" % word for word in command(SCRIPT, one))
+    process = subprocess.run(["bash", "-c", line], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, encoding="utf-8")
+    assert process.returncode == 1 and re.search(r"error: .*report\.\w+: File too large", process.stderr)
+    assert {name: (one / name).read_bytes() for name in before} == before and not list(one.glob(".report*"))
+
+
+def test_a_signal_leaves_the_earlier_report(one):
+    import signal
+    succeeds(SCRIPT, one)
+    before = (one / "report.md").read_bytes()
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        site = one / "site"
+        (site / "jinja2").mkdir(parents=True, exist_ok=True)
+        write(site / "jinja2" / "__init__.py", "import os, time\nopen(%r, 'w').close()\ntime.sleep(60)\n" % str(one / "reached"))
+        process = subprocess.Popen(command(SCRIPT, one), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                   env=dict(os.environ, PYTHONPATH=str(site)))
+        wait_until(lambda: (one / "reached").exists(), process)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == code and b"stopped" in said and b"Traceback" not in said
+        (one / "reached").unlink()
+    assert (one / "report.md").read_bytes() == before and not list(one.glob(".report*"))
+
+
+def test_wrong_usage_exits_with_2(one):
+    for arguments in ([], [one, "--max-slowdown", "10"], [one, "--reference", one, "--max-slowdown", "100"],
+                      [one, "--reference", one, "--max-slowdown", "nan"], [one, "--batch-sizes", "0"],
+                      [one, "--failed", "x"], [one, "--precisions", "fp8"]):
+        process = script(SCRIPT, *arguments)
+        assert process.returncode == 2 and "Traceback" not in process.stderr
+
+
+def test_the_page_is_made_by_the_template_beside_the_script(one, tmp_path):
+    shutil.copy(str(REPOSITORY / SCRIPT), str(tmp_path))
+    process = subprocess.run([sys.executable, str(tmp_path / SCRIPT), str(one)], capture_output=True)
+    assert process.returncode == 1 and b"report.html.jinja: No such file" in process.stderr

@@ -1,11 +1,30 @@
-"""Stand-in for the compiled aclruntime: the classes that ais_bench's front ends use, over ONNX Runtime."""
+"""Stand-in for the compiled aclruntime: the names that ais_bench's front ends of both generations use, over ONNX Runtime."""
 import ctypes
 import os
+import sys
 import time
 from types import SimpleNamespace
 
 import numpy as np
-import onnxruntime
+
+PURE_INFER_DATA, PURE_INFER_DATA_ZERO, PURE_INFER_DATA_RANDOM = ("pure_infer_data" + end for end in ("", "_zero", "_random"))
+BYTES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+COPIES = {"H2D": [], "D2H": []}  # milliseconds of the copies to a device and back, of all sessions of the process
+
+
+def log_info(message):
+    sys.stdout.write("[INFO] %s\n" % message)
+
+
+log_debug = log_warning = log_error = log_info
+
+
+def set_log_level(level):
+    pass
+
+
+def get_run_mode():
+    return 1  # a card in a host: memory must be copied
 
 
 class session_options:
@@ -13,22 +32,42 @@ class session_options:
         self.acl_json_path, self.log_level, self.loop = "", 2, 1
 
 
+class MemorySummary:
+    H2D_time_list, D2H_time_list = COPIES["H2D"], COPIES["D2H"]
+
+    def reset(self):
+        del COPIES["H2D"][:], COPIES["D2H"][:]
+
+
 class BaseTensor:
-    """A view of host memory: the address and the size, as the real one takes them."""
+    """A view of host memory: the address and the size, as the real one of 0.0.2 takes them."""
 
     def __init__(self, address, size):
         self.data = np.frombuffer((ctypes.c_char * size).from_address(address), np.uint8)
 
 
 class Tensor:
-    def __init__(self, array):
+    def __init__(self, array, device_id=None):
         self.data, self.on_device = np.ascontiguousarray(array), False
+        if device_id is not None:
+            self.to_device(device_id)
+
+    def copied(self, way):
+        start = time.perf_counter()
+        self.data = self.data.copy()
+        COPIES[way].append((time.perf_counter() - start) * 1000)
 
     def to_device(self, device_id):
         self.on_device = True
+        self.copied("H2D")
 
     def to_host(self):
         self.on_device = False
+        self.copied("D2H")
+
+    @property
+    def shape(self):
+        return self.data.shape
 
     def __array__(self, dtype=None, copy=None):
         if self.on_device:
@@ -46,14 +85,18 @@ class InferenceSession:
             data = file.read()
         if data[:4] != b"IMOD":
             raise RuntimeError("[-1][ACL: parse model failed] %s is no om" % model_path)
+        import onnxruntime  # here, so that --help answers at once
         limits = onnxruntime.SessionOptions()
         limits.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(data[4:], limits, providers=["CPUExecutionProvider"])
         self.own_options, self.times = options, []
 
     def describe(self, values):
-        return [SimpleNamespace(name=value.name, shape=list(value.shape), size=4 * int(np.prod(value.shape)),
-                                realsize=4 * int(np.prod(value.shape))) for value in values]
+        described = []
+        for value in values:
+            size = int(np.prod(value.shape)) * np.dtype(BYTES[value.type]).itemsize
+            described.append(SimpleNamespace(name=value.name, shape=list(value.shape), size=size, realsize=size))
+        return described
 
     def get_inputs(self):
         return self.describe(self.session.get_inputs())
@@ -67,26 +110,38 @@ class InferenceSession:
     def set_staticbatch(self):
         pass
 
+    def get_dym_aipp_input_exist(self):
+        return 0  # the AIPP that atc compiles in is static
+
     def run(self, output_names, feeds):
-        (described,) = self.get_inputs()
+        (described,), (told,) = self.get_inputs(), self.session.get_inputs()
         data = feeds[0].data.reshape(-1).view(np.uint8)
         if data.nbytes != described.realsize:
             raise RuntimeError("[-1][ACL: invalid input size] %d instead of %d" % (data.nbytes, described.realsize))
-        image = data.view(np.float32).reshape(described.shape)
+        images = data.view(BYTES[told.type]).reshape(described.shape)
         for _ in range(self.own_options.loop):
-            start = time.time()
-            outputs = self.session.run(output_names, {described.name: image})
-            self.times.append((time.time() - start) * 1000)
+            start = time.perf_counter()
+            outputs = self.session.run(output_names, {described.name: images})
+            self.times.append((start * 1000, time.perf_counter() * 1000))
         results = [Tensor(output) for output in outputs]
         for result in results:
-            result.to_device(0)
+            result.on_device = True
         return results
 
     def reset_sumaryinfo(self):
         self.times = []
 
     def sumary(self):
+        return SimpleNamespace(exec_time_list=[end - start for start, end in self.times])
+
+    reset_summaryinfo = reset_sumaryinfo  # newer spelling
+
+    def summary(self):
         return SimpleNamespace(exec_time_list=self.times)
 
-    def finalize(self):
+    def free_resource(self):
+        pass
+
+    @staticmethod
+    def finalize():  # of the instance in 0.0.2, of the class in newer ones
         pass

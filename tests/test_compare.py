@@ -1,0 +1,259 @@
+"""compare_scores.py: scores beside another engine's; faults of a model or its input are told from fp16."""
+import json
+import os
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from conftest import fails, script, succeeds
+from onnx import numpy_helper
+
+SCRIPT = "compare_scores.py"
+MEAN, STD = (np.array(values, np.float32).reshape(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+IMAGES = 4
+
+
+def to_fp16(model):
+    """The model as a compiler for fp16 would have it: weights, input, output and all between in half precision."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for value in list(model.graph.input) + list(model.graph.output) + list(model.graph.value_info):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    del model.metadata_props[:]  # its recipe is of float32
+    return model
+
+
+def other_weights(model):
+    """A checkpoint of nearby training: every convolution's weights off by a tenth."""
+    random = np.random.RandomState(0)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.ndim == 4:
+            values = values * (1 + 0.1 * random.standard_normal(values.shape))
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
+    return model
+
+
+@pytest.fixture(scope="module")
+def place(tiny, resnet34_onnx, tmp_path_factory):
+    """A folder with reference/, the right results of a few of the demo's images, and their inputs."""
+    folder = tmp_path_factory.mktemp("fidelity")
+    succeeds("imagenet_torch_preprocess.py", "resnet", tiny / "val", folder / "prep_dataset", "--limit", str(IMAGES))
+    (folder / "inputs").mkdir()
+    for path in (folder / "prep_dataset").glob("*.bin"):
+        shutil.copy(str(path), str(folder / "inputs"))
+    infer(folder, resnet34_onnx, "reference")
+    return folder
+
+
+def infer(folder, model, dirname, change=None):
+    """Results of the inputs, changed by a function of one image (float32, 3 x 224 x 224), as DIRNAME."""
+    inputs = folder / ("inputs_" + dirname)
+    inputs.mkdir()
+    for path in (folder / "inputs").iterdir():
+        image = np.fromfile(str(path), "<f4").reshape(3, 224, 224)
+        (inputs / path.name).write_bytes((change(image) if change else image).tobytes())
+    succeeds("onnx_infer.py", "--model", model, "--input", inputs, "--output", folder, "--output_dirname", dirname)
+
+
+def judge(folder, dirname, *options):
+    process = script(SCRIPT, folder / dirname, folder / "reference", "--json", folder / (dirname + ".json"), *options)
+    assert "Traceback" not in process.stderr, process.stderr
+    return process, json.loads((folder / (dirname + ".json")).read_text())
+
+
+def accused(folder, dirname):
+    process, fidelity = judge(folder, dirname)
+    assert process.returncode == 3 and not fidelity["agrees"], process.stdout + process.stderr
+    sentence = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert len(sentence) == 1 and fidelity["most_different"][0]["image"] in sentence[0]
+    return fidelity
+
+
+def test_the_same_results_agree_wholly(place):
+    process, fidelity = judge(place, "reference")
+    assert process.returncode == 0 and fidelity["agrees"] and fidelity["compared"] == IMAGES
+    assert (fidelity["top1_agreement"], fidelity["top5_set_agreement"], fidelity["absolute_difference"]) == (100, 100, 0)
+    assert fidelity["cosine_worst"] == pytest.approx(1) and "onnxruntime" in fidelity["engine"]
+
+
+def test_an_honest_fp16_copy_is_not_accused_by_an_order_of_magnitude(resnet34_onnx, place):
+    onnx.save(to_fp16(onnx.load(str(resnet34_onnx))), str(place / "fp16.onnx"))
+    infer(place, place / "fp16.onnx", "fp16", lambda image: image.astype("<f2"))
+    process, fidelity = judge(place, "fp16")
+    assert process.returncode == 0 and fidelity["agrees"], process.stderr
+    assert 0 < fidelity["relative_difference"] < fidelity["relative_limit"] / 10 and fidelity["top1_agreement"] == 100
+
+
+@pytest.mark.parametrize("fault, change", [
+    ("bgr", lambda image: ((image * STD + MEAN)[::-1] - MEAN) / STD),
+    ("unnormalised", lambda image: image * STD + MEAN),
+    ("levels", lambda image: (image * STD + MEAN) * 255),
+], ids=["BGR input", "0 to 1 without normalisation", "0 to 255 without normalisation"])
+def test_a_fault_of_the_input_is_caught(fault, change, resnet34_onnx, place):
+    infer(place, resnet34_onnx, fault, lambda image: np.ascontiguousarray(change(image), "<f4"))
+    assert accused(place, fault)["relative_difference"] > 0.2
+
+
+def test_a_stale_model_is_caught(resnet34_onnx, place):
+    onnx.save(other_weights(onnx.load(str(resnet34_onnx))), str(place / "stale.onnx"))
+    infer(place, place / "stale.onnx", "stale")
+    assert accused(place, "stale")["relative_difference"] > 0.05  # though these images' Top-1 may well be the same
+
+
+def test_results_shifted_by_one_image_are_caught(place):
+    names = sorted(path.name for path in (place / "reference").glob("*.bin"))
+    (place / "shifted").mkdir()
+    for name, following in zip(names, names[1:] + names[:1]):
+        shutil.copy(str(place / "reference" / name), str(place / "shifted" / following))
+    assert accused(place, "shifted")["relative_difference"] > 0.2
+
+
+def test_one_spoilt_image_among_right_ones_is_caught_and_named(place):
+    shutil.copytree(str(place / "reference"), str(place / "spoilt"))
+    path = sorted((place / "spoilt").glob("*.bin"))[2]
+    scores = np.fromfile(str(path), "<f4")
+    scores[np.argmax(scores)] *= 0.9
+    path.write_bytes(scores.tobytes())
+    fidelity = accused(place, "spoilt")
+    assert fidelity["most_different"][0]["image"] + "_0.bin" == path.name
+
+
+def write(folder, scores, outfmt="bin", **summary):
+    """A folder with a result for each of {image: scores}, and a summary where its keys are given."""
+    folder.mkdir(parents=True)
+    names = []
+    for name, row in scores.items():
+        path = folder / ("%s_0.%s" % (name, outfmt))
+        if outfmt == "txt":
+            path.write_text("".join("%f " % score for score in row) + "\n")
+        elif outfmt == "npy":
+            np.save(str(path), np.asarray(row, "<f4").reshape(1, -1))
+        else:
+            path.write_bytes(np.asarray(row, "<f4").tobytes())
+        names.append(path.name)
+    if summary:
+        files_info = {str(number): {"infiles": ["x"], "outfiles": ["out/" + name]} for number, name in enumerate(names)}
+        shape = [len(next(iter(scores.values())))]
+        summary = dict({"schema": 1, "engine": "onnxruntime 1", "precision": "fp32", "filesinfo": files_info, "input": None,
+                        "outputs": [{"name": "class", "dtype": "float32", "shape": shape}]}, **summary)
+        (folder / ".summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+SCORES = {name: np.random.RandomState(number).standard_normal(20).astype("<f4") for number, name in enumerate("abcd")}
+NEARLY = {name: row + np.float32(0.001) for name, row in SCORES.items()}
+
+
+def test_the_figures_are_those_of_numpy(tmp_path):
+    mine, theirs = write(tmp_path / "mine", {"a": SCORES["a"], "b": SCORES["b"]}), write(
+        tmp_path / "theirs", {"a": SCORES["c"], "b": SCORES["d"]})
+    assert "is off by" in fails(3, SCRIPT, mine, theirs, "--json", tmp_path / "r.json")
+    fidelity = json.loads((tmp_path / "r.json").read_text())
+    pairs = [(SCORES["a"].astype(np.float64), SCORES["c"].astype(np.float64)),
+             (SCORES["b"].astype(np.float64), SCORES["d"].astype(np.float64))]
+    cosines = [one @ other / np.sqrt((one ** 2).sum() * (other ** 2).sum()) for one, other in pairs]
+    assert fidelity["cosine_mean"] == pytest.approx(np.mean(cosines)) and fidelity["cosine_worst"] == pytest.approx(min(cosines))
+    differences = [abs(one - other).max() for one, other in pairs]
+    assert fidelity["absolute_difference"] == pytest.approx(max(differences))
+    assert fidelity["relative_difference"] == pytest.approx(max(
+        difference / abs(other).max() for difference, (_, other) in zip(differences, pairs)))
+    assert fidelity["top1_agreement"] == 100 * np.mean([one.argmax() == other.argmax() for one, other in pairs])
+    assert fidelity["engine"] == fidelity["reference_engine"] == "not recorded"
+
+
+@pytest.mark.parametrize("outfmt", ["txt", "npy"])
+def test_formats_may_differ(outfmt, tmp_path):
+    process = succeeds(SCRIPT, write(tmp_path / "mine", NEARLY, outfmt), write(tmp_path / "theirs", SCORES))
+    assert "4 of 4 images" in process.stdout and process.stderr == ""
+
+
+def test_the_limit_is_the_callers(tmp_path):
+    mine, theirs = write(tmp_path / "mine", NEARLY), write(tmp_path / "theirs", SCORES)
+    succeeds(SCRIPT, mine, theirs)
+    fails(3, SCRIPT, mine, theirs, "--limit", "0.0001")
+    for limit in ("0", "-1", "nan", "x"):
+        fails(2, SCRIPT, mine, theirs, "--limit", limit)
+
+
+def test_a_reference_of_some_of_the_images_is_compared_and_counted(tmp_path):
+    mine, theirs = write(tmp_path / "mine", NEARLY), write(tmp_path / "theirs", {"b": SCORES["b"]})
+    process = succeeds(SCRIPT, mine, theirs, "--json", tmp_path / "r.json")
+    fidelity = json.loads((tmp_path / "r.json").read_text())
+    assert "1 of 4 images" in process.stdout and (fidelity["compared"], fidelity["results"]) == (1, 4)
+
+
+def test_a_reference_of_other_images_or_another_width_is_refused(tmp_path):
+    mine = write(tmp_path / "mine", {"a": SCORES["a"]})
+    write(tmp_path / "other", {"b": SCORES["b"]})
+    write(tmp_path / "wide", {"a": np.arange(21)})
+    (tmp_path / "empty").mkdir()
+    for reference, said in (("other", "no counterpart"), ("wide", "holds 21"), ("none", "none"), ("empty", "holds no results")):
+        assert said in fails(1, SCRIPT, mine, tmp_path / reference, "--json", tmp_path / "r.json")
+        assert not (tmp_path / "r.json").exists()
+
+
+def test_uint8_and_float_inputs_are_compared_but_not_inputs_prepared_differently(tmp_path):
+    recipe = {"resize": 256, "crop": 224, "mean": [0.5], "std": [0.2], "dtype": "float32", "layout": "CHW"}
+    theirs = write(tmp_path / "theirs", SCORES, engine="onnxruntime 1", input={"recipe": recipe})
+    mine = write(tmp_path / "mine", NEARLY, engine="ais_bench 0.0.2", precision="fp16",
+                 input={"recipe": dict(recipe, dtype="uint8", layout="HWC")})
+    succeeds(SCRIPT, mine, theirs, "--json", tmp_path / "r.json")
+    fidelity = json.loads((tmp_path / "r.json").read_text())
+    assert (fidelity["engine"], fidelity["precision"]) == ("ais_bench 0.0.2", "fp16")
+    assert (fidelity["reference_engine"], fidelity["reference_precision"]) == ("onnxruntime 1", "fp32")
+    assert len(fidelity["summary_sha256"]) == len(fidelity["reference_summary_sha256"]) == 64
+    other = write(tmp_path / "other", NEARLY, input={"recipe": dict(recipe, resize=232)})
+    assert "prepared differently (resize: 232, 256)" in fails(1, SCRIPT, other, theirs)
+
+
+def test_shard_and_device_folders_are_compared_with_a_whole_reference(tmp_path):
+    theirs = write(tmp_path / "theirs", SCORES)
+    for number, names in enumerate(("ab", "cd"), 1):
+        write(tmp_path / "mine" / ("shard%d_of_2" % number), {name: NEARLY[name] for name in names}, engine="e")
+    assert "4 of 4" in succeeds(SCRIPT, tmp_path / "mine", theirs).stdout
+    write(tmp_path / "mine" / "device0", {"a": NEARLY["a"]}, engine="e")
+    assert "results of the same image" in fails(1, SCRIPT, tmp_path / "mine", theirs)
+
+
+def test_results_that_are_not_what_their_summary_lists_are_refused(tmp_path):
+    theirs = write(tmp_path / "theirs", SCORES)
+    mine = write(tmp_path / "mine", NEARLY, engine="e")
+    (mine / "b_0.bin").rename(mine / "x_0.bin")
+    assert "is missing, it is listed" in fails(1, SCRIPT, mine, theirs)
+    (mine / "x_0.bin").rename(mine / "b_0.bin")
+    (mine / "b_0.bin").write_bytes(np.arange(20, dtype="<f8").tobytes())
+    assert "b_0.bin: holds 40 scores, its summary says [20]" in fails(1, SCRIPT, mine, theirs)
+    for broken in ("", "[]", '{"engine": 5}', '{"schema": 1}', '{"filesinfo": {"0": 1}}', '{"throughput": NaN}', "[" * 100000):
+        (mine / ".summary.json").write_text(broken)
+        assert ".summary.json: is no summary" in fails(1, SCRIPT, mine, theirs)
+
+
+@pytest.mark.parametrize("data, said", [(b"", "empty"), (b"123", "cannot be read"), (b"\0\0\xc0\x7f" * 20, "NaN"),
+                                        (None, "no regular file")])
+def test_broken_results_are_named(data, said, tmp_path):
+    theirs, mine = write(tmp_path / "theirs", SCORES), write(tmp_path / "mine", NEARLY)
+    (mine / "c_0.bin").unlink()
+    if data is None:
+        os.mkfifo(str(mine / "c_0.bin"))
+    else:
+        (mine / "c_0.bin").write_bytes(data)
+    sentence = fails(1, SCRIPT, mine, theirs, timeout=20)
+    assert "c_0.bin: " in sentence and said in sentence
+
+
+def test_what_is_read_and_what_is_no_file_is_not_written_over(tmp_path):
+    theirs, mine = write(tmp_path / "theirs", SCORES), write(tmp_path / "mine", NEARLY, engine="e")
+    before = (mine / "a_0.bin").read_bytes()
+    for target in (mine / "a_0.bin", mine / ".summary.json", tmp_path / "mine"):
+        assert "choose another name" in fails(1, SCRIPT, mine, theirs, "--json", target)
+    os.mkfifo(str(tmp_path / "pipe"))
+    assert "pipe: " in fails(1, SCRIPT, mine, theirs, "--json", tmp_path / "pipe")
+    assert (mine / "a_0.bin").read_bytes() == before
+
+
+def test_wrong_usage_exits_with_2(tmp_path):
+    fails(2, SCRIPT, tmp_path)
+    assert script(SCRIPT, "--help").returncode == 0

@@ -1,0 +1,411 @@
+"""resnet34_quantize.py: an INT8 model that says how it was made, is near its source, or is not written."""
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnx
+import pytest
+from conftest import FLOAT_RECIPE, IMAGENET_MEAN, IMAGENET_STD, REPOSITORY, UINT8_RECIPE, command, fails, succeeds, wait_until
+from onnx import TensorProto, helper, numpy_helper
+
+SIDE, CLASSES = 32, 20
+MEAN, STD = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+CAN_QUANTISE = importlib.util.find_spec("onnxruntime.quantization.shape_inference") is not None
+needs_quantisation = pytest.mark.skipif(not CAN_QUANTISE, reason="this onnxruntime is older than 1.13 and cannot quantise")
+
+
+def recipe(dtype):
+    return dict(UINT8_RECIPE if dtype == "uint8" else FLOAT_RECIPE, resize=SIDE, crop=SIDE)
+
+
+def pixels(index):
+    """A picture of 4 x 4 fields around one colour, uint8 (SIDE, SIDE, 3)."""
+    random = np.random.RandomState(index)
+    fields = np.clip(random.randint(0, 256, 3) + random.randint(-60, 61, (4, 4, 3)), 0, 255).astype(np.uint8)
+    return fields.repeat(SIDE // 4, 0).repeat(SIDE // 4, 1)
+
+
+def normalised(index):
+    return (pixels(index).transpose(2, 0, 1).astype(np.float32) / np.float32(255) - MEAN[0]) / STD[0]
+
+
+def conv_onnx(path, dtype="float32", batch="batch"):
+    """A net of two convolutions, pooling and a linear layer; its last bias takes away what is common to all pictures."""
+    import onnxruntime
+    session = onnxruntime.InferenceSession(conv_net("float32", "batch", np.zeros(CLASSES)).SerializeToString(),
+                                           providers=["CPUExecutionProvider"])
+    scores = session.run(None, {"image": np.stack([normalised(index) for index in range(40)])})[0]
+    onnx.save(conv_net(dtype, batch, -scores.mean(0)), str(path))
+    return path
+
+
+def conv_net(dtype, batch, bias):
+    random = np.random.RandomState(0)
+    weights = {"w1": random.standard_normal((16, 3, 3, 3)) / 5, "b1": random.standard_normal(16) / 5,
+               "w2": random.standard_normal((16, 16, 3, 3)) / 12, "b2": random.standard_normal(16) / 5,
+               "w3": random.standard_normal((CLASSES, 16)) * 30, "b3": bias}
+    # Channels differ, as trained ones do, so that it matters which scale belongs to which.
+    spread, before = np.logspace(-1, 1, 16), np.logspace(0.5, -0.5, 16)
+    weights["w1"] *= before.reshape(-1, 1, 1, 1)
+    weights["b1"] *= before
+    weights["w2"] /= before.reshape(1, -1, 1, 1)
+    weights["w2"] *= spread.reshape(-1, 1, 1, 1)
+    weights["b2"] *= spread
+    weights["w3"] /= spread
+    nodes, source, shape, kind = [], "image", [3, SIDE, SIDE], TensorProto.FLOAT
+    if dtype == "uint8":
+        shape, kind, source = [SIDE, SIDE, 3], TensorProto.UINT8, "n4"
+        weights.update(n255=np.array(255), mean=MEAN, std=STD)
+        nodes = [helper.make_node("Transpose", ["image"], ["n0"], perm=[0, 3, 1, 2]),
+                 helper.make_node("Cast", ["n0"], ["n1"], to=TensorProto.FLOAT), helper.make_node("Div", ["n1", "n255"], ["n2"]),
+                 helper.make_node("Sub", ["n2", "mean"], ["n3"]), helper.make_node("Div", ["n3", "std"], ["n4"])]
+    nodes += [helper.make_node("Conv", [source, "w1", "b1"], ["c1"], pads=[1, 1, 1, 1], strides=[2, 2]),
+              helper.make_node("Relu", ["c1"], ["r1"]),
+              helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], pads=[1, 1, 1, 1]), helper.make_node("Relu", ["c2"], ["r2"]),
+              helper.make_node("GlobalAveragePool", ["r2"], ["p"]), helper.make_node("Flatten", ["p"], ["f"], axis=1),
+              helper.make_node("Gemm", ["f", "w3", "b3"], ["class"], transB=1)]
+    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("image", kind, [batch] + shape)],
+                              [helper.make_tensor_value_info("class", TensorProto.FLOAT, [batch, CLASSES])],
+                              [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)])
+    model.ir_version = 6
+    helper.set_model_props(model, {"recipe": json.dumps(recipe(dtype)), "precision": "fp32", "weights": "net.pth",
+                                   "weights_sha256": "ab" * 32, "exporter": "torch 1.6.0"})
+    return model
+
+
+def images_folder(folder, count, dtype="float32", record=True):
+    """A prep_dataset of count images, as imagenet_torch_preprocess.py leaves it; float ones are the uint8 ones normalised."""
+    folder.mkdir()
+    rows = []
+    for index in range(count):
+        path = folder / ("ILSVRC2012_val_%08d.bin" % (index + 1))
+        path.write_bytes((pixels if dtype == "uint8" else normalised)(index).tobytes())
+        status = path.stat()
+        rows.append([path.name[:-4], "/val/%s.JPEG" % path.name[:-4], 1, 1, status.st_size, status.st_mtime_ns])
+    if record:
+        (folder / ".recipe.json").write_text(json.dumps({"model_type": "resnet", "recipe": recipe(dtype), "shard": None}))
+        (folder / ".manifest").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def quantise(folder, *arguments, **options):
+    return succeeds("resnet34_quantize.py", folder / "net.onnx", folder / "int8.onnx", "--calibration", folder / "prep_dataset",
+                    *arguments, **options)
+
+
+def refused(code, folder, *arguments, **options):
+    sentence = fails(code, "resnet34_quantize.py", folder / "net.onnx", folder / "int8.onnx",
+                     "--calibration", folder / "prep_dataset", *arguments, **options)
+    assert not (folder / "int8.onnx").exists() and not (folder / "int8.onnx.calibration.txt").exists()
+    return sentence
+
+
+def properties(path):
+    return {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+
+
+def with_amct(folder, failing=""):
+    """An environment with the stand-in amct_onnx on PATH, and a temporary folder of its own."""
+    (folder / "tmp").mkdir(exist_ok=True)
+    python = folder / "bin"
+    if not python.exists():
+        python.mkdir()
+        (python / "python3").symlink_to(sys.executable)
+    path = os.pathsep.join([str(REPOSITORY / "tests" / "standins" / "bin"), os.path.dirname(sys.executable), os.environ["PATH"]])
+    return dict(os.environ, PATH=path, STANDIN_FAIL=failing, TMPDIR=str(folder / "tmp"))
+
+
+def amct_line(folder):
+    return command("resnet34_quantize.py", folder / "net.onnx", folder / "int8.onnx", "--calibration", folder / "prep_dataset",
+                   "--tool", "amct")
+
+
+@pytest.fixture
+def net(tmp_path):
+    """A folder with net.onnx and a prep_dataset of 40 images."""
+    conv_onnx(tmp_path / "net.onnx")
+    images_folder(tmp_path / "prep_dataset", 40)
+    return tmp_path
+
+
+@needs_quantisation
+def test_the_int8_model_says_what_it_was_made_from_and_how_near_it_is(net):
+    process = quantise(net, "--images", "20")
+    written, source = properties(net / "int8.onnx"), properties(net / "net.onnx")
+    assert [key for key in source if written[key] != source[key]] == ["precision"]
+    assert written["precision"] == "int8"
+    calibration = json.loads(written["calibration"])
+    names = (net / "int8.onnx.calibration.txt").read_bytes()
+    assert calibration["names_sha256"] == hashlib.sha256(names).hexdigest()
+    assert calibration["source_sha256"] == hashlib.sha256((net / "net.onnx").read_bytes()).hexdigest()
+    assert (calibration["tool"], calibration["method"], calibration["seed"]) == ("onnxruntime", "MinMax", 0)
+    assert calibration["images"] == len(names.splitlines()) == 20 and calibration["shared"] is False
+    assert calibration["comparison"]["images"] == 20 and calibration["comparison"]["top1_agreement"] >= 0.8
+    assert "Top-1 agreement" in process.stdout and "20 images not calibrated on" in process.stdout
+    opsets = {entry.domain: entry.version for entry in onnx.load(str(net / "int8.onnx")).opset_import}
+    assert opsets[""] == 13
+
+
+@needs_quantisation
+def test_the_same_line_gives_the_same_bytes_in_another_folder_and_another_hash_seed(net, tmp_path_factory):
+    first = {}
+    for seed in ("1", "2"):
+        env = dict(os.environ, PYTHONHASHSEED=seed, TMPDIR=str(tmp_path_factory.mktemp("elsewhere")))
+        quantise(net, env=env)
+        now = {name: (net / name).read_bytes() for name in ("int8.onnx", "int8.onnx.calibration.txt")}
+        assert [name for name in os.listdir(env["TMPDIR"]) if name != ".ses"] == []  # onnxruntime leaves that one
+        assert not first or now == first
+        first = now
+
+
+@needs_quantisation
+def test_a_uint8_graph_keeps_its_normalisation_in_float_and_gives_the_float_graphs_scores(net):
+    import onnxruntime
+    conv_onnx(net / "net8.onnx", "uint8")
+    images_folder(net / "prep8", 40, "uint8")
+    quantise(net)
+    succeeds("resnet34_quantize.py", net / "net8.onnx", net / "int8_8.onnx", "--calibration", net / "prep8")
+    nodes = onnx.load(str(net / "int8_8.onnx")).graph.node
+    kinds = [node.op_type for node in nodes]
+    before = kinds[:kinds.index("Conv")]
+    assert before.count("Sub") == 1 and kinds.index("QuantizeLinear") > kinds.index("Sub")
+    scores = []
+    for model, folder, dtype, shape in (("int8.onnx", "prep_dataset", "<f4", (1, 3, SIDE, SIDE)),
+                                        ("int8_8.onnx", "prep8", "u1", (1, SIDE, SIDE, 3))):
+        image = np.frombuffer((net / folder / "ILSVRC2012_val_00000007.bin").read_bytes(), dtype).reshape(shape)
+        session = onnxruntime.InferenceSession(str(net / model), providers=["CPUExecutionProvider"])
+        scores.append(session.run(None, {"image": image})[0])
+    assert scores[0].tobytes() == scores[1].tobytes()
+
+
+@needs_quantisation
+def test_calibration_on_noise_of_another_scale_is_refused(tmp_path):
+    conv_onnx(tmp_path / "net.onnx")
+    images_folder(tmp_path / "prep_dataset", 40)
+    prep = tmp_path / "prep_dataset"
+    chosen = load_script().choose(["ILSVRC2012_val_%08d" % number for number in range(1, 41)], 0, 500)[0]
+    rows = [json.loads(line) for line in (prep / ".manifest").read_text().splitlines()]
+    for row in rows:
+        if row[0] in chosen:
+            path = prep / (row[0] + ".bin")
+            path.write_bytes((np.random.RandomState(0).standard_normal((3, SIDE, SIDE)) * 1e-3).astype("<f4").tobytes())
+            row[5] = path.stat().st_mtime_ns
+    (prep / ".manifest").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "broken" in refused(3, tmp_path)
+
+
+def load_script():
+    """The script as a module, for the parts of it that take a model made wrong on purpose."""
+    import signal
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    spec = importlib.util.spec_from_file_location("resnet34_quantize", str(REPOSITORY / "resnet34_quantize.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for number, handler in kept.items():  # importing the script takes the signals
+        signal.signal(number, handler)
+    return module
+
+
+def judged(net, data):
+    """What the script's comparison says of a quantised model."""
+    script = load_script()
+    model = script.Model(str(net / "net.onnx"))
+    found = script.find_images(str(net / "prep_dataset"), model)
+    paths = [found[name] for name in script.choose(found, 0, 20)[1]]
+    return script.verdict(script.compare(script.open_session(model.data), script.open_session(data), model, paths))
+
+
+@needs_quantisation
+def test_scales_along_the_wrong_channel_axis_are_refused(net):
+    quantise(net)
+    proto = onnx.load(str(net / "int8.onnx"))
+    assert judged(net, proto.SerializeToString()) is None
+    stored = {weight.name: weight for weight in proto.graph.initializer}
+    (node,) = [node for node in proto.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored
+               and list(stored[node.input[0]].dims[:2]) == [16, 16]]
+    weight, scale = (numpy_helper.to_array(stored[name]) for name in node.input[:2])
+    values = weight * scale.reshape(-1, 1, 1, 1)
+    wrong = (np.abs(values).max((0, 2, 3)) / 127).astype(np.float32)  # one scale for each input channel, not each output channel
+    values = np.round(values / wrong.reshape(1, -1, 1, 1)).astype(np.int8)
+    stored[node.input[0]].CopyFrom(numpy_helper.from_array(values, node.input[0]))
+    stored[node.input[1]].CopyFrom(numpy_helper.from_array(wrong, node.input[1]))
+    assert judged(net, proto.SerializeToString())
+
+
+@needs_quantisation
+def test_a_signed_qoperator_model_whose_zero_points_are_lost_is_refused(net):
+    """S8S8 QOperator: where a kernel takes the signed activations for unsigned ones, all zero points are off by 128."""
+    import importlib
+    quantize = importlib.import_module("onnxruntime.quantization.quantize")
+    script = load_script()
+    model = script.Model(str(net / "net.onnx"))
+    found = script.find_images(str(net / "prep_dataset"), model)
+    with script.progress(20, "calibrate") as bar:
+        reader = script.Reader([found[name] for name in script.choose(found, 0, 20)[0]], model, bar)
+        reader.left = 20
+        quantize.quantize_static(str(net / "net.onnx"), str(net / "s8s8.onnx"), reader,
+                                 quant_format=quantize.QuantFormat.QOperator,
+                                 activation_type=quantize.QuantType.QInt8, weight_type=quantize.QuantType.QInt8)
+    proto = onnx.load(str(net / "s8s8.onnx"))
+    assert any(node.op_type == "QLinearConv" for node in proto.graph.node)
+    for weight in proto.graph.initializer:
+        if weight.data_type == TensorProto.INT8 and not weight.dims:
+            value = int(numpy_helper.to_array(weight))
+            if value:
+                weight.CopyFrom(numpy_helper.from_array(np.array((value + 256) % 256 - 128, np.int8), weight.name))
+    assert judged(net, proto.SerializeToString())
+
+
+@needs_quantisation
+@pytest.mark.parametrize("images, chosen, compared, shared", [(3, 3, 3, True), (10, 5, 5, False), (40, 20, 20, False)])
+def test_with_few_images_half_of_them_or_all_are_calibrated_on_and_it_says_so(tmp_path, images, chosen, compared, shared):
+    conv_onnx(tmp_path / "net.onnx")
+    images_folder(tmp_path / "prep_dataset", images)
+    process = quantise(tmp_path)
+    calibration = json.loads(properties(tmp_path / "int8.onnx")["calibration"])
+    assert (calibration["images"], calibration["comparison"]["images"], calibration["shared"]) == (chosen, compared, shared)
+    assert ("share" in process.stdout) == shared
+
+
+@needs_quantisation
+@pytest.mark.parametrize("method", ["Entropy", "Percentile"])
+def test_other_methods_hold_a_chunk_of_images_at_once_and_need_no_more(net, method):
+    process = quantise(net, "--method", method, "--reduce-range", "yes")
+    calibration = json.loads(properties(net / "int8.onnx")["calibration"])
+    assert calibration["method"] == method and calibration["reduce_range"] is True and "7 bits" in process.stdout
+
+
+@needs_quantisation
+def test_ranges_of_all_chunks_count_and_not_only_of_the_last(net):
+    """An option of onnxruntime 1.32 (CalibMaxIntermediateOutputs) forgets all images but the last few."""
+    quantise(net, "--images", "20")
+    one_by_one = [weight for weight in onnx.load(str(net / "int8.onnx")).graph.initializer if weight.name == "image_scale"]
+    names = (net / "int8.onnx.calibration.txt").read_text().split()
+    values = [np.fromfile(str(net / "prep_dataset" / (name + ".bin")), "<f4") for name in names]
+    wanted = (max(value.max() for value in values) - min(value.min() for value in values)) / 255
+    np.testing.assert_allclose(numpy_helper.to_array(one_by_one[0]), wanted, rtol=1e-5)
+
+
+@needs_quantisation
+def test_a_graph_of_fixed_batch_size_is_calibrated_with_padded_batches(tmp_path):
+    conv_onnx(tmp_path / "net.onnx", batch=8)
+    images_folder(tmp_path / "prep_dataset", 30)
+    quantise(tmp_path)
+
+
+@pytest.mark.skipif(CAN_QUANTISE, reason="this onnxruntime can quantise; the guide's 1.10 cannot")
+def test_an_onnxruntime_that_cannot_is_told_the_oldest_that_can(net):
+    assert "1.13" in refused(1, net)
+
+
+def test_amct_gets_whole_batches_and_its_deploy_model_the_metadata(net):
+    process = quantise(net, "--tool", "amct", "--images", "20", env=with_amct(net))
+    calibration = json.loads(properties(net / "int8.onnx")["calibration"])
+    assert (calibration["tool"], calibration["images"]) == ("amct", 16)
+    assert calibration["comparison"]["model"] == "deploy_model" and calibration["comparison"]["images"] == 20
+    assert properties(net / "int8.onnx")["precision"] == "int8" and json.loads(properties(net / "int8.onnx")["recipe"])
+    assert "amct_onnx calibration --model" in process.stdout and "--data_types float32" in process.stdout
+    assert list((net / "tmp").glob("resnet34*")) == []
+
+
+@pytest.mark.parametrize("failing, compared", [("amct:npu", "fake_quant_model"), ("amct:npu-only", None)])
+def test_a_deploy_model_that_only_the_npu_runs_is_compared_by_its_fake_quant_model_or_recorded_as_not(net, failing, compared):
+    process = quantise(net, "--tool", "amct", env=with_amct(net, failing))
+    comparison = json.loads(properties(net / "int8.onnx")["calibration"])["comparison"]
+    assert (comparison and comparison["model"]) == compared
+    assert ("not compared" in process.stdout) == (compared is None)
+
+
+def test_a_broken_amct_model_is_refused_and_one_that_fails_leaves_its_files_to_try(net):
+    assert "broken" in refused(3, net, "--tool", "amct", env=with_amct(net, "amct:broken"))
+    assert list((net / "tmp").glob("resnet34*")) == []
+    for failing, words in (("amct", "exit code 1"), ("amct:missing", "left no resnet34_deploy_model.onnx")):
+        sentence = refused(1, net, "--tool", "amct", env=with_amct(net, failing))
+        assert words in sentence and str(net / "tmp") in sentence
+
+
+def test_amct_refuses_a_uint8_graph_and_names_aipp(tmp_path):
+    conv_onnx(tmp_path / "net.onnx", "uint8")
+    images_folder(tmp_path / "prep_dataset", 20, "uint8")
+    assert "--aipp" in refused(1, tmp_path, "--tool", "amct", env=with_amct(tmp_path))
+    assert "PATH" in refused(1, tmp_path, "--tool", "amct", env=dict(os.environ, PATH="/usr/bin:/bin"))
+
+
+@pytest.mark.parametrize("option", ["--data_type", "--batch_num"])
+def test_the_stand_in_refuses_the_option_the_modelzoo_prints(net, option):
+    process = subprocess.run([sys.executable, str(REPOSITORY / "tests/standins/bin/amct_onnx"), "calibration", option, "float32"],
+                             stderr=subprocess.PIPE, cwd=str(net))
+    assert process.returncode == 2 and option.encode() in process.stderr
+
+
+def test_a_folder_that_is_not_as_it_was_left_or_of_another_recipe_is_refused(net):
+    options = {"env": with_amct(net)}
+    prep, first = net / "prep_dataset", net / "prep_dataset" / "ILSVRC2012_val_00000001.bin"
+    kept, status = first.read_bytes(), first.stat()
+    first.write_bytes(kept)
+    os.utime(str(first), ns=(1, 1))
+    assert "another size or time" in refused(1, net, "--tool", "amct", **options)
+    os.utime(str(first), ns=(status.st_atime_ns, status.st_mtime_ns))
+    (prep / "stranger.bin").write_bytes(kept)
+    assert "not in its manifest" in refused(1, net, "--tool", "amct", **options)
+    (prep / "stranger.bin").unlink()
+    record = json.loads((prep / ".recipe.json").read_text())
+    record["recipe"]["mean"] = [0.5, 0.5, 0.5]
+    (prep / ".recipe.json").write_text(json.dumps(record))
+    assert "mean" in refused(1, net, "--tool", "amct", **options)
+    for text in ("[]", "{\"recipe\": NaN}", "{", "[" * 100000):
+        (prep / ".recipe.json").write_text(text)
+        assert ".recipe.json" in refused(1, net, "--tool", "amct", **options)
+
+
+def test_a_folder_made_by_hand_must_hold_one_image_a_file(tmp_path):
+    conv_onnx(tmp_path / "net.onnx")
+    prep = images_folder(tmp_path / "prep_dataset", 20, record=False)
+    quantise(tmp_path, "--tool", "amct", env=with_amct(tmp_path))
+    os.unlink(str(tmp_path / "int8.onnx"))
+    os.unlink(str(tmp_path / "int8.onnx.calibration.txt"))
+    (prep / "ILSVRC2012_val_00000001.bin").write_bytes(b"\0" * (2 * 3 * SIDE * SIDE * 4))
+    assert "one image" in refused(1, tmp_path, "--tool", "amct", env=with_amct(tmp_path))
+
+
+def test_wrong_usage_and_unreadable_models_get_a_sentence(net):
+    env = with_amct(net)
+    assert "same file" in fails(2, "resnet34_quantize.py", net / "net.onnx", net / "net.onnx", "--calibration", net, env=env)
+    refused(2, net, "--images", "0")
+    refused(2, net, "--tool", "amct", "--method", "Entropy")
+    (net / "net.onnx").write_bytes(b"\x08\x06 no model")
+    assert "no ONNX model" in refused(1, net, "--tool", "amct", env=env)
+    os.unlink(str(net / "net.onnx"))
+    assert "No such file" in refused(1, net, "--tool", "amct", env=env)
+    os.mkfifo(str(net / "net.onnx"))
+    assert "no regular file" in refused(1, net, "--tool", "amct", env=env)
+
+
+def test_a_stop_while_amct_runs_leaves_nothing(net):
+    """A stand-in that sleeps makes the moment certain."""
+    env, hold = with_amct(net), net / "hold"
+    hold.mkdir()
+    (hold / "amct_onnx").write_text("#!/bin/sh\necho $$ > %s/started\nexec sleep 60\n" % net)
+    (hold / "amct_onnx").chmod(0o755)
+    env["PATH"] = "%s:%s" % (hold, env["PATH"])
+    process = subprocess.Popen(amct_line(net), env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    wait_until(lambda: (net / "started").exists() and (net / "started").read_text().strip(), process)
+    process.terminate()
+    stderr = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 143 and "stopped" in stderr and "Traceback" not in stderr
+    assert list((net / "tmp").glob("resnet34*")) == [] and not (net / "int8.onnx").exists()
+    time.sleep(0.1)
+    with pytest.raises(OSError):
+        os.kill(int((net / "started").read_text()), 0)
+
+
+def test_a_full_stdout_is_an_error_with_a_sentence(net):
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(amct_line(net), env=with_amct(net), stdout=full, stderr=subprocess.PIPE)
+    assert process.returncode == 1 and b"standard output" in process.stderr and b"Traceback" not in process.stderr
