@@ -16,10 +16,13 @@ import os
 import signal
 import sys
 
+stop_code = []  # the exit code, once a signal has come
+
 
 def stopped(number, frame):
     """Ctrl-C, or a scheduler's SIGTERM: a sentence; SystemExit removes the temporary on its way out."""
     signal.signal(number, signal.SIG_IGN)
+    stop_code.append(128 + number)
     try:
         os.write(2, b"stopped; what is finished is kept, the same line goes on\n")
     except OSError:
@@ -456,6 +459,10 @@ def guarded():
         fail("%s: %s" % (error.filename or "standard output", error.strerror))
     except MemoryError:
         fail("not enough memory to export this checkpoint")
+    except Exception:
+        if stop_code:  # a C++ module that was being loaded makes a RuntimeError of the stop
+            sys.exit(stop_code[0])
+        raise
 
 
 if __name__ == "__main__":

@@ -316,6 +316,7 @@ run() {
   return "$status"
 }
 
+# shellcheck disable=SC2317 # the traps call it
 stopped() {
   trap '' INT TERM
   if [ -n "$child" ]; then
@@ -632,4 +633,4 @@ main() {
   [ -z "$verdict" ] || exit 3
 }
 
-main "$@"
+{ main "$@"; exit; } # read as one, so that a run is not disturbed when this file is replaced

@@ -48,6 +48,12 @@ def fails(code, name, *arguments, **options):
     return sentences[-1]
 
 
+def can_quantize():
+    """Does this Python's ONNX Runtime have what resnet34_quantize.py needs? The guide's 1.10 has not."""
+    import onnxruntime
+    return tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) >= (1, 13)
+
+
 def wait_until(condition, process=None, seconds=60):
     """Wait for a condition (a function), at most so long, or until the process ends; returns its value."""
     end = time.monotonic() + seconds

@@ -262,7 +262,8 @@ class WritesAFile(torch.nn.Module):
     @torch.jit.export
     def __setstate__(self, state):
         # type: (Tuple[str, bool]) -> None
-        self.path, self.training = state
+        self.path = state[0]
+        self.training = state[1]
         torch.save(torch.zeros(1), self.path)
 
     def forward(self, x):

@@ -76,7 +76,7 @@ def test_uint8_with_aipp_and_int8_with_amct_run_the_whole_line_on_the_npu(place,
                                         ("atc:4", "atc failed"), ("perf:4", "its pure inference failed")])
 def test_a_batch_size_that_fails_shows_dashes_and_the_others_still_run(fail, said, place, tmp_path):
     folder, options, expected, _ = place
-    process = script("run_infer.sh", *(options + ["--batch-sizes", "4 2"]), env=dressed(tmp_path, STANDIN_FAIL=fail))
+    process = script("run_infer.sh", *(options + ["--batch-sizes", "4 2", "--force"]), env=dressed(tmp_path, STANDIN_FAIL=fail))
     assert process.returncode == 1 and said in process.stderr and "batch size 4" in process.stderr
     rows = {row["batch_size"]: row for row in rows_of(folder)}
     assert rows[4]["images_per_second"] is None and rows[2]["top1"] == expected["top1"]
