@@ -1,6 +1,8 @@
 """Shared by all tests: how a script is run, a small model and small images, and the demo, made once by the project's scripts."""
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +14,29 @@ import pytest
 # A shell starts what it puts into the background with Ctrl-C ignored, and the scripts under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Each of pytest-xdist's workers has a CPU to itself, and so have the scripts it starts: ONNX Runtime's threads wait by spinning,
+# and those of two processes on the same CPUs take each other's time.
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    CPUS = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {CPUS[int(os.environ["PYTEST_XDIST_WORKER"][2:]) % len(CPUS)]})
+
+LONGEST = ["test_run_infer.py", "test_run_infer_npu.py", "test_readme.py", "test_export.py", "test_slurm.py"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 FLOAT_RECIPE = {"resize": 256, "crop": 224, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "dtype": "float32", "layout": "CHW"}
+DEMO = ["--loop", "3", "--batch-sizes", "1 8"]  # of the one whole chain that several tests look at
 UINT8_RECIPE = dict(FLOAT_RECIPE, dtype="uint8", layout="HWC")
+
+
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):  # pytest-xdist would start with the files of the most tests
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that the workers end together."""
+    items.sort(key=lambda item: (LONGEST + [item.path.name]).index(item.path.name))
 
 
 def command(name, *arguments):
@@ -68,6 +89,13 @@ def wait_until(condition, process=None, seconds=60):
 def contents(folder):
     """{relative path: bytes} of all files under a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+def back_to(place, snapshot):
+    """The output folder as it was then, at the path where it was: what is in it is the same by all that identity looks at."""
+    shutil.rmtree(str(place / "o"))
+    shutil.copytree(str(place / snapshot), str(place / "o"))
+    return place / "o"
 
 
 def draw_images(folder, count, first=1, size=(60, 48), seed=0):
@@ -125,40 +153,55 @@ def small_onnx(path, classes=1000, batch="batch", shape=(3, 224, 224), dtype="fl
     return path
 
 
+def made_once(factory, name, make):
+    """A folder that make(folder) filled, once for all of pytest-xdist's workers; none of them changes what is in it."""
+    base = factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with open(str(base / (name + ".lock")), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / (name + ".made")).exists():
+            make(base / name)
+            (base / (name + ".made")).touch()
+    return base / name
+
+
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
     """A folder with val/ (12 small images), val_label.txt, small.onnx, small_uint8.onnx, prep_dataset and prep_dataset_uint8."""
-    folder = tmp_path_factory.mktemp("small")
-    paths = draw_images(folder / "val", 12)
-    labels = ["%s %d\n" % (path.name, number * 83 % 1000) for number, path in enumerate(paths)]
-    (folder / "val_label.txt").write_text("".join(labels))
-    small_onnx(folder / "small.onnx")
-    small_onnx(folder / "small_uint8.onnx", dtype="uint8")
-    succeeds("imagenet_torch_preprocess.py", "resnet", folder / "val", folder / "prep_dataset")
-    succeeds("imagenet_torch_preprocess.py", "resnet", folder / "val", folder / "prep_dataset_uint8", "--dtype", "uint8")
-    return folder
+    def make(folder):
+        paths = draw_images(folder / "val", 12)
+        labels = ["%s %d\n" % (path.name, number * 83 % 1000) for number, path in enumerate(paths)]
+        (folder / "val_label.txt").write_text("".join(labels))
+        small_onnx(folder / "small.onnx")
+        small_onnx(folder / "small_uint8.onnx", dtype="uint8")
+        succeeds("imagenet_torch_preprocess.py", "resnet", folder / "val", folder / "prep_dataset")
+        succeeds("imagenet_torch_preprocess.py", "resnet", folder / "val", folder / "prep_dataset_uint8", "--dtype", "uint8")
+    return made_once(tmp_path_factory, "small", make)
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """The demo's data set and weights."""
-    folder = tmp_path_factory.mktemp("tiny") / "tiny-imagenet"
-    succeeds("tools/make_tiny_imagenet.py", folder)
-    return folder
+    return made_once(tmp_path_factory, "tiny-imagenet", lambda folder: succeeds("tools/make_tiny_imagenet.py", folder))
 
 
 @pytest.fixture(scope="session")
-def resnet34_onnx(tiny):
+def resnet34_onnx(tiny, tmp_path_factory):
     """The demo's weights, exported."""
-    succeeds("resnet34_pth2onnx.py", tiny / "resnet34-tiny.pth", tiny.parent / "resnet34.onnx")
-    return tiny.parent / "resnet34.onnx"
+    def make(folder):
+        folder.mkdir()
+        succeeds("resnet34_pth2onnx.py", tiny / "resnet34-tiny.pth", folder / "resnet34.onnx")
+    return made_once(tmp_path_factory, "exported", make) / "resnet34.onnx"
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
-    """A finished `run_infer.sh --demo`, the one whole chain that several tests look at: (its folder, its process)."""
-    folder = tmp_path_factory.mktemp("demo") / "out put"
-    return folder, succeeds("run_infer.sh", "--demo", "--engine", "onnxruntime", "--output", folder, "--loop", "3")
+    """A finished `run_infer.sh --demo`, the one whole chain that several tests look at: (its folder, what it said)."""
+    def make(folder):
+        process = succeeds("run_infer.sh", "--demo", "--engine", "onnxruntime", "--output", folder, *DEMO)
+        (folder.parent / "demo.said").write_text(process.stdout)
+    folder = made_once(tmp_path_factory, "the demo", make)
+    return folder, (folder.parent / "demo.said").read_text()
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@
 #   bash tests/run_matrix.sh              guide 3.7 3.8 3.9 3.10 3.11 3.12 3.13
 #   bash tests/run_matrix.sh guide 3.13   only these; guide is Python 3.7 with requirements-guide.txt
 #
-# Each suite has one CPU to itself, so several run at once and none slows another. Prints a table, and the reason of each skipped
-# test. Exit code 0: all that ran is green; 1: something is red; 2: wrong usage; 3: none of these Pythons is here.
+# One after the other, each on two CPUs. Prints a table, and the reason of each skipped test. PYTEST_ADDOPTS is pytest's.
+# Exit code 0: all that ran is green; 1: something is red; 2: wrong usage; 3: none of these Pythons is here.
 set -euo pipefail
 
 HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -31,7 +31,7 @@ run_one() {
   if [ "$version" = guide ]; then requirements=requirements-guide.txt version=3.7; fi
   python=$(find_python "$version") || return 0
   "$python" -m venv "$row.venv"
-  if ! "$row.venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$HERE/$requirements" pytest >"$row.log" 2>&1; then
+  if ! "$row.venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$HERE/$requirements" pytest pytest-xdist >"$row.log" 2>&1; then
     counts="installation failed | |"
   else
     versions=$("$row.venv/bin/python" -c "$VERSIONS" 2>>"$row.log") || versions="cannot import | | | | |"
@@ -49,7 +49,7 @@ run_one() {
 }
 
 main() {
-  local wanted=("$@") work cpus cpu place version red="" lines
+  local wanted=("$@") work place version red="" lines
   [ $# -gt 0 ] || wanted=(guide 3.7 3.8 3.9 3.10 3.11 3.12 3.13)
   for version in "${wanted[@]}"; do
     [[ $version =~ ^(guide|3\.[0-9]+)$ ]] || { echo "error: $version is neither guide nor a version such as 3.12" >&2 && exit 2; }
@@ -57,17 +57,10 @@ main() {
   work=$(mktemp -d)
   # shellcheck disable=SC2064 # the folder is known now
   trap "rm -rf -- '$work'" EXIT
-  mapfile -t cpus < <(taskset -cp $$ | sed 's/.*: //' | tr ',' '\n' | while IFS=- read -r first last; do seq "$first" "${last:-$first}"; done)
-  for ((cpu = 0; cpu < ${#cpus[@]}; cpu++)); do
-    (
-      taskset -cp "${cpus[cpu]}" "$BASHPID" >/dev/null
-      for ((place = cpu; place < ${#wanted[@]}; place += ${#cpus[@]})); do
-        run_one "$work/$place" "${wanted[place]}"
-        [ ! -f "$work/$place.line" ] || echo "done: ${wanted[place]}" >&2
-      done
-    ) &
+  for ((place = 0; place < ${#wanted[@]}; place++)); do
+    run_one "$work/$place" "${wanted[place]}"
+    [ ! -f "$work/$place.line" ] || echo "done: ${wanted[place]}" >&2
   done
-  wait
   for ((place = 0; place < ${#wanted[@]}; place++)); do
     [ -f "$work/$place.line" ] || { echo "Python of ${wanted[place]}: NOT FOUND, nothing was run on it" >&2 && continue; }
     grep -qE '\| *[1-9][0-9]* \| 0 \| 0 \| [0-9]+ \|$' "$work/$place.line" || { red=yes && cat "$work/$place.log"; }

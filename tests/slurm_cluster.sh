@@ -7,10 +7,21 @@
 # Needs Debian's slurm-wlm and munge, and root. Ports, sockets and the key are the cluster's own, under DIR.
 set -euo pipefail
 
+# Three ports in a row that nobody listens on; the first.
+free_ports() {
+  local first port
+  while first=$((20000 + RANDOM % 12000)); do # below those that the kernel gives to clients
+    for port in "$first" "$((first + 1))" "$((first + 2))"; do
+      if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then continue 2; fi
+    done
+    echo "$first" && return
+  done
+}
+
 start() {
   local dir=$1 port host node
   host=$(hostname -s)
-  port=$((20000 + RANDOM % 20000))
+  port=$(free_ports)
   mkdir -p -- "$dir/state" "$dir/spool" "$dir/log"
   chmod 700 -- "$dir"
   head -c 1024 /dev/urandom >"$dir/munge.key"
@@ -59,10 +70,11 @@ TEXT
 }
 
 stop() {
-  local dir=$1 file
+  local dir=$1 file pid
   SLURM_CONF=$dir/slurm.conf scancel --full --signal=KILL --user=root 2>/dev/null || true
-  for file in "$dir"/slurmd-*.pid "$dir/slurmctld.pid" "$dir/munged.pid"; do
-    if [ -f "$file" ]; then kill "$(cat -- "$file")" 2>/dev/null || true; fi
+  for file in "$dir"/slurmd-*.pid "$dir/slurmctld.pid" "$dir/munged.pid"; do # munged last: the others end through it
+    if [ ! -f "$file" ] || ! pid=$(cat -- "$file") || ! kill "$pid" 2>/dev/null; then continue; fi
+    timeout 30 tail --pid="$pid" -f /dev/null || kill -KILL "$pid" 2>/dev/null || true
   done
 }
 

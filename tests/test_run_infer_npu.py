@@ -6,10 +6,10 @@ import stat
 import sys
 
 import pytest
-from conftest import fails, script, succeeds
+from conftest import back_to, fails, script, succeeds
 from test_npu_info import dressed
 
-LINE = ["--loop", "2", "--limit", "6"]
+LINE = ["--loop", "2", "--limit", "6", "--batch-sizes", "2"]
 
 
 def data_options(tiny, output, *more):
@@ -21,51 +21,68 @@ def rows_of(folder):
     return json.loads((folder / "report.json").read_text())["rows"]
 
 
-def engine_line(process):
-    return [line for line in process.stdout.splitlines() if line.startswith("engine: ")][0]
+def engine_line(said):
+    return [line for line in said.splitlines() if line.startswith("engine: ")][0]
 
 
 @pytest.fixture(scope="module")
-def place(tiny, tmp_path_factory):
-    """A finished run on one NPU, and the row that ONNX Runtime gives: (folder, options, row, process)."""
-    tmp_path = tmp_path_factory.mktemp("npu")
-    tmp_path.chmod(0o755)
-    of_cpu = tmp_path / "cpu"
-    succeeds("run_infer.sh", *data_options(tiny, of_cpu, "--batch-sizes", "2", "--engine", "onnxruntime"))
-    options = data_options(tiny, tmp_path / "o", "--batch-sizes", "2")
-    process = succeeds("run_infer.sh", *(options + ["--fidelity", "3"]), env=dressed(tmp_path))
-    return tmp_path / "o", options, rows_of(of_cpu)[0], process
+def kept(tiny, tmp_path_factory):
+    """Snapshots of one output folder: with all compiled and preprocessed, and of a finished run on one NPU.
+
+    The folder o is put back at its path by back_to. Also the row that ONNX Runtime gives, and what both runs said.
+    """
+    place = tmp_path_factory.mktemp("npu")
+    place.chmod(0o755)
+    succeeds("run_infer.sh", *data_options(tiny, place / "o", "--engine", "onnxruntime"))
+    expected = rows_of(place / "o")[0]
+    shutil.rmtree(str(place / "o"))
+    options, env = data_options(tiny, place / "o", "--fidelity", "3"), dressed(place)
+    compiling = succeeds("run_infer.sh", *(options + ["--stages", "export,compile,preprocess"]), env=env)
+    shutil.copytree(str(place / "o"), str(place / "compiled"))
+    process = succeeds("run_infer.sh", *options, env=env)
+    shutil.copytree(str(place / "o"), str(place / "finished"))
+    return place, expected, compiling.stdout + process.stdout
 
 
-def test_where_atc_and_ais_bench_are_there_they_are_taken_and_give_onnx_runtimes_accuracy(place):
-    folder, _, expected, process = place
-    assert engine_line(process) == "engine: ais_bench (ais_bench is there and atc can compile for Ascend310P3)"
-    row = rows_of(folder)[0]
+@pytest.fixture
+def compiled(kept, tiny):
+    """(An output folder in which all is compiled and preprocessed, the options of its line.)"""
+    folder = back_to(kept[0], "compiled")
+    return folder, data_options(tiny, folder)
+
+
+@pytest.fixture
+def finished(kept):
+    return kept[0] / "finished"
+
+
+def test_where_atc_and_ais_bench_are_there_they_are_taken_and_give_onnx_runtimes_accuracy(kept, finished):
+    _, expected, said = kept
+    assert engine_line(said) == "engine: ais_bench (ais_bench is there and atc can compile for Ascend310P3)"
+    row = rows_of(finished)[0]
     assert [row[key] for key in ("top1", "top5", "judged")] == [expected[key] for key in ("top1", "top5", "judged")]
     assert row["engine"] == "ais_bench 0.0.2" and row["device"].startswith("Ascend310P3") and row["precision"] == "fp16"
     assert row["fidelity"]["agrees"] and row["fidelity"]["compared"] == 3
-    assert "python3 -m ais_bench --model" in process.stdout and "--input_shape=\"image:2,3,224,224\"" in process.stdout
+    assert "python3 -m ais_bench --model" in said and "--input_shape=\"image:2,3,224,224\"" in said
 
 
-def test_everything_has_the_modes_that_newer_ais_bench_insists_on(place):
-    for path in [place[0]] + [path for path in place[0].rglob("*") if ".stages" not in path.parts]:
+def test_everything_has_the_modes_that_newer_ais_bench_insists_on(finished):
+    for path in [finished] + [path for path in finished.rglob("*") if ".stages" not in path.parts]:
         assert not path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH), path
 
 
 @pytest.mark.parametrize("generation, device", [("2026", "0"), ("0.0.2", "0,1"), ("2025", "0,1"), ("2026", "0,1")])
-def test_every_generation_on_one_device_and_two_gives_the_same_accuracy(generation, device, place, tmp_path):
-    folder, options, expected, _ = place
-    succeeds("run_infer.sh", *(options + ["--device", device, "--force"]),
-             env=dressed(tmp_path, STANDIN_GENERATION=generation))
+def test_every_generation_on_one_device_and_two_gives_the_same_accuracy(generation, device, kept, compiled, tmp_path):
+    (folder, options), expected = compiled, kept[1]
+    succeeds("run_infer.sh", *(options + ["--device", device]), env=dressed(tmp_path, STANDIN_GENERATION=generation))
     row = rows_of(folder)[0]
     assert [row[key] for key in ("top1", "top5", "judged")] == [expected[key] for key in ("top1", "top5", "judged")]
     assert row["device"].startswith("2 x " if "," in device else "Ascend310P3")
 
 
-def test_uint8_with_aipp_and_int8_with_amct_run_the_whole_line_on_the_npu(place, tiny, tmp_path):
-    folder = tmp_path / "o"
-    tmp_path.chmod(0o755)
-    options = data_options(tiny, folder, "--batch-sizes", "2", "--engine", "ais_bench", "--limit", "40", "--fidelity", "4")
+def test_uint8_with_aipp_and_int8_with_amct_run_the_whole_line_on_the_npu(compiled, tmp_path):
+    folder, options = compiled
+    options += ["--engine", "ais_bench", "--limit", "40", "--fidelity", "4"]
     succeeds("run_infer.sh", *(options + ["--dtype", "uint8", "--int8", "--calibration-images", "16"]), env=dressed(tmp_path))
     rows = rows_of(folder)
     assert [row["precision"] for row in rows] == ["fp16", "int8"] and rows[0]["fidelity"]["agrees"]
@@ -74,16 +91,16 @@ def test_uint8_with_aipp_and_int8_with_amct_run_the_whole_line_on_the_npu(place,
 
 @pytest.mark.parametrize("fail, said", [("infer:4", "its inference failed"), ("missing:4", "its inference failed"),
                                         ("atc:4", "atc failed"), ("perf:4", "its pure inference failed")])
-def test_a_batch_size_that_fails_shows_dashes_and_the_others_still_run(fail, said, place, tmp_path):
-    folder, options, expected, _ = place
-    process = script("run_infer.sh", *(options + ["--batch-sizes", "4 2", "--force"]), env=dressed(tmp_path, STANDIN_FAIL=fail))
+def test_a_batch_size_that_fails_shows_dashes_and_the_others_still_run(fail, said, kept, compiled, tmp_path):
+    (folder, options), expected = compiled, kept[1]
+    process = script("run_infer.sh", *(options + ["--batch-sizes", "4 2"]), env=dressed(tmp_path, STANDIN_FAIL=fail))
     assert process.returncode == 1 and said in process.stderr and "batch size 4" in process.stderr
     rows = {row["batch_size"]: row for row in rows_of(folder)}
     assert rows[4]["images_per_second"] is None and rows[2]["top1"] == expected["top1"]
     assert (rows[4]["top1"] is None) == (fail != "perf:4")
 
 
-def test_fidelity_accuses_the_om_of_another_checkpoint(place, tiny, tmp_path):
+def test_fidelity_accuses_the_om_of_another_checkpoint(compiled, tiny, tmp_path):
     """It infers, is judged, and has a plausible speed; only the comparison shows it."""
     import torch
     tmp_path.chmod(0o755)
@@ -92,23 +109,19 @@ def test_fidelity_accuses_the_om_of_another_checkpoint(place, tiny, tmp_path):
         if value.dim() == 4:
             weights[key] = value * 1.1
     torch.save(weights, str(tmp_path / "other.pth"))
-    other, folder = tmp_path / "other", tmp_path / "o"
-    env = dressed(tmp_path)
-    options = data_options(tiny, folder, "--batch-sizes", "2", "--fidelity", "3")
-    succeeds("run_infer.sh", *(options + ["--stages", "export,compile"]), env=env)
-    succeeds("run_infer.sh", *(data_options(tiny, other, "--batch-sizes", "2", "--pth", tmp_path / "other.pth", "--stages",
-                                            "export,compile")), env=env)
+    (folder, options), other, env = compiled, tmp_path / "other", dressed(tmp_path)
+    succeeds("run_infer.sh", *(data_options(tiny, other, "--pth", tmp_path / "other.pth", "--stages", "export,compile")), env=env)
     for name in ("resnet34_bs2.om", "resnet34_bs2.om.json"):
         (folder / name).unlink()
         shutil.copy(str(other / name), str(folder / name))
-    process = script("run_infer.sh", *(options + ["--stages", "preprocess,infer,evaluate,perf,report"]), env=env)
+    process = script("run_infer.sh", *(options + ["--fidelity", "3", "--stages", "infer,evaluate,perf,report"]), env=env)
     assert process.returncode == 3, process.stdout + process.stderr
     assert not rows_of(folder)[0]["fidelity"]["agrees"] and rows_of(folder)[0]["top1"] is not None
 
 
 def test_without_an_npu_a_plain_sentence_says_why_and_an_explicit_engine_never_falls_back(tiny, tmp_path):
     env = dict(os.environ, PYTHON=sys.executable, ASCEND_SET_ENV="/nonexistent")
-    options = data_options(tiny, tmp_path / "o", "--batch-sizes", "2", "--stages", "export")
-    line = engine_line(succeeds("run_infer.sh", *options, env=env))
+    options = data_options(tiny, tmp_path / "o", "--stages", "preprocess")
+    line = engine_line(succeeds("run_infer.sh", *options, env=env).stdout)
     assert line.startswith("engine: onnxruntime (") and "Error" not in line and "ais_bench" in line
     assert "ais_bench" in fails(1, "run_infer.sh", *(options + ["--engine", "ais_bench"]), env=env)
