@@ -12,7 +12,7 @@ umask 027
 unset CDPATH
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-shards="" dry="" output=./output options=() sbatch_options=() given_device="" queued=()
+shards="" dry="" output=./output options=() sbatch_options=() queued=()
 
 usage() {
   cat <<'TEXT'
@@ -43,15 +43,27 @@ parse_args() {
       --output=*) output=${1#*=} && shift ;;
       --output) [ $# -ge 2 ] || wrong_usage "--output needs a folder" && output=$2 && shift 2 ;;
       --stages | --stages=* | --shard | --shard=* | --check) wrong_usage "$1 is set by run_slurm.sh itself" ;;
-      --device | --device=*) given_device=yes options+=("$1") && shift ;;
       *) options+=("$1") && shift ;;
     esac
   done
+  take_devices
   [[ $shards =~ ^[1-9][0-9]{0,3}$ ]] || wrong_usage "--shards '$shards' is not a number of shards, 1 to 9999"
   [ -n "$output" ] || wrong_usage "--output needs a folder"
   case $output in /*) ;; *) output=$PWD/$output ;; esac # the jobs' folder is this one, but a leading dash would be an option
   # The log's path is a pattern of Slurm's, where a backslash changes the meaning of all of it.
   [[ $output != *\\* ]] || wrong_usage "$output: has a backslash, with which Slurm cannot write logs; name another --output"
+}
+
+# A task with NPUs (--gres=npu:2, --gres npu:910b4:2) takes those that the scheduler gave it, which count from 0 inside it. They are named
+# here and not in the task, so that the same line finds later what they made.
+take_devices() {
+  local words=" ${sbatch_options[*]-} " number
+  [[ " ${options[*]-} " != *" --device"[=\ ]* ]] || return 0 # the user knows better
+  if [[ $words =~ [=\ ,]npu(:[^\ ,]+)?[\ ,] ]]; then
+    number=${BASH_REMATCH[1]##*:}
+    [[ $number =~ ^[1-9][0-9]?$ ]] || number=1
+    options+=(--device "$(seq -s , 0 "$((number - 1))")")
+  fi
 }
 
 # One submission at a time, and none while jobs of an earlier one, whose numbers OUTPUT/logs/jobs has, are queued.
@@ -96,19 +108,14 @@ finished() {
   [ "$status" -eq 0 ]
 }
 
-# A job's script: the line, started by exec so that Slurm's SIGTERM reaches it. In an array K is the task's number. A task with NPUs
-# takes those that the scheduler gave it, which count from 0 inside it.
+# A job's script: the line, started by exec so that Slurm's SIGTERM reaches it. In an array K is the task's number.
 script_of() {
   local words
   words=$(printf '%q ' "${line[@]}")
   cat <<TEXT
 cd -- $(printf '%q' "$PWD") || exit 1
 export PYTHON=$(printf '%q' "${PYTHON:-python3}") PATH=$(printf '%q' "$PATH")
-device=()
-if [ -z "$given_device" ] && [ -n "\${ASCEND_RT_VISIBLE_DEVICES:-}" ]; then
-  device=(--device "\$(seq -s , 0 \$((\$(tr ',' '\n' <<<"\$ASCEND_RT_VISIBLE_DEVICES" | wc -l) - 1)))")
-fi
-exec $words \${SLURM_ARRAY_TASK_ID:+--shard "\$SLURM_ARRAY_TASK_ID/$shards"} \${device[@]+"\${device[@]}"}
+exec $words \${SLURM_ARRAY_TASK_ID:+--shard "\$SLURM_ARRAY_TASK_ID/$shards"}
 TEXT
 }
 
