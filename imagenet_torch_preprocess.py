@@ -20,6 +20,7 @@ def stopped(number, frame):
     signal.signal(number, signal.SIG_IGN)
     try:
         os.write(2, b"stopped; the finished files are kept, run the same line again to go on\n")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # no library adds to it where it was interrupted
     except OSError:
         pass
     sys.exit(128 + number)

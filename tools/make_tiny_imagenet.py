@@ -21,6 +21,7 @@ def stopped(signum, frame):
     signal.signal(signum, signal.SIG_IGN)
     try:
         os.write(2, b"stopped; what is finished is kept, the same line goes on\n")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # no library adds to it where it was interrupted
     except OSError:  # stderr may be closed
         pass
     sys.exit(128 + signum)
