@@ -219,18 +219,21 @@ sha256_of() { # by OpenSSL where it is, which is four times as fast
   if command -v openssl >/dev/null; then line=$(openssl dgst -sha256 -r <"$1"); else line=$(sha256sum <"$1"); fi && printf '%s' "${line%% *}"
 }
 
-# look_of PATH...: a line for each: of a file its SHA-256, of a folder one of the paths, sizes and times in nanoseconds of all its files.
+# look_of PATH...: into $looks a line for each: of a file its SHA-256, of a folder one of the paths, sizes and times in nanoseconds of all
+# its files. $missing is one that is not there, or empty. Not in a subshell, which would forget the hashes.
 look_of() {
   local path state
+  looks="" missing=""
   for path in "$@"; do
     if [ -d "$path" ]; then
-      printf '%s %s\n' "$(find -L "$path/" -name '.lock' -prune -o -type f -printf '%P %s %T@\n' | LC_ALL=C sort | sha256sum)" "$path"
-    elif state=$(stat -L -c '%d %i %s %.9Y %.9Z' -- "$path" 2>/dev/null) && [ -f "$path" ]; then
-      [ -n "${hashes[$path $state]:-}" ] || hashes[$path $state]=$(sha256_of "$path") || hashes[$path $state]="cannot be read"
-      printf '%s %s\n' "${hashes[$path $state]}" "$path"
+      looks+=$(find -L "$path/" -name '.lock' -prune -o -type f -printf '%P %s %T@\n' | LC_ALL=C sort | sha256sum)
+    elif [ -f "$path" ] && state="$path "$(stat -L -c '%d %i %s %.9Y %.9Z' -- "$path"); then
+      [ -n "${hashes[$state]:-}" ] || hashes[$state]=$(sha256_of "$path") || hashes[$state]="cannot be read"
+      looks+=${hashes[$state]}
     else
-      printf 'missing %s\n' "$path"
+      looks+="missing" missing=$path
     fi
+    looks+=" $path"$'\n'
   done
 }
 
@@ -256,20 +259,21 @@ disown_results() { # of a batch size that failed: what an earlier run made must 
 # stage NAME PART OUTPUT... : INPUT... -- COMMAND...: run the command, unless it, its packages and all these files are what they were at
 # its end. PART is its name in --stages; the first input is the script. Returns 0, 3 for a verdict, or 1 after the command failed.
 stage() {
-  local name=$1 part=$2 outputs=() inputs=() stamp before status=0 log=$output/.stages/said
+  local name=$1 part=$2 outputs=() inputs=() stamp log before status=0
   shift 2
   while [ "$1" != : ]; do outputs+=("$1") && shift; done && shift
   while [ "$1" != -- ]; do inputs+=("$1") && shift; done && shift
   selected "$part" || return 0
-  stamp=$output/.stages/$name${shard:+.shard${shard/\//_of_}}
-  look_of "${inputs[@]}" >"$stamp.now" 2>/dev/null || fail "$stamp.now: cannot be written"
-  before=$(show "$@" && echo "$environment" && cat -- "$stamp.now")
-  rm -f -- "$stamp.now"
-  if [ -z "$force" ] && { [ -z "$force_perf" ] || [ "$part" != perf ]; } && [ -f "$stamp" ] &&
-    [ "$(cat -- "$stamp")" = "$before"$'\n'"$(look_of "${outputs[@]}")" ]; then
-    say "== $name: skipped, ${outputs[0]} is what it was, and so is all it was made from"
-    [ "$part" != report ] || cat -- "$log"
-    return 0
+  stamp=$output/.stages/$name${shard:+.shard${shard/\//_of_}} log=$output/.stages/said.$name${shard:+.shard${shard/\//_of_}}
+  look_of "${inputs[@]}"
+  before=$(show "$@")$'\n'$environment$'\n'$looks
+  if [ -z "$force" ] && { [ -z "$force_perf" ] || [ "$part" != perf ]; } && [ -f "$stamp" ] && { [ "$part" != report ] || [ -f "$log" ]; }; then
+    look_of "${outputs[@]}"
+    if [ "$(<"$stamp")"$'\n' = "$before$looks" ]; then
+      say "== $name: skipped, ${outputs[0]} is what it was, and so is all it was made from"
+      [ "$part" != report ] || cat -- "$log"
+      return 0
+    fi
   fi
   if [ -n "$check" ]; then
     say "== $name: is to be done"
@@ -293,17 +297,17 @@ stage() {
     [ "$status" -eq 3 ] || printf 'error: stage %s failed with exit code %d\n' "$name" "$status" >&2
     return "$status"
   fi
-  if [ "$before" != "$(show "$@" && echo "$environment" && look_of "${inputs[@]}")" ]; then
+  look_of "${inputs[@]}"
+  if [ "$before" != "$(show "$@")"$'\n'"$environment"$'\n'"$looks" ]; then
     echo "error: stage $name: its inputs changed while it ran; run the same line again" >&2
     return 1
   fi
-  look_of "${outputs[@]}" >"$stamp.new"
-  if grep '^missing ' "$stamp.new" >&2; then
-    echo "error: stage $name ended with exit code 0 but left the above missing" >&2
+  look_of "${outputs[@]}"
+  if [ -n "$missing" ]; then
+    echo "error: stage $name ended with exit code 0 but left $missing missing" >&2
     return 1
   fi
-  { printf '%s\n' "$before" && cat -- "$stamp.new"; } >"$stamp.whole" && mv -- "$stamp.whole" "$stamp"
-  rm -f -- "$stamp.new"
+  printf '%s' "$before$looks" >"$stamp.whole" && mv -- "$stamp.whole" "$stamp"
 }
 
 # In the background, so that a signal is answered at once and handed on; a command in the foreground would keep it waiting.
@@ -546,7 +550,7 @@ row() {
 }
 
 report() {
-  local precisions=$1 suffix size precision stamps=() stamp
+  local precisions=$1 suffix size precision stamps=() stamp line
   for stamp in demo export_resnet34 export_resnet34_uint8 calibration quantize compile_resnet34 compile_resnet34_int8 preprocess reference; do
     stamps+=("$output/.stages/$stamp" "$output/.stages/$stamp".shard*)
   done
@@ -559,7 +563,7 @@ report() {
     done
   done
   for stamp in "${stamps[@]}"; do
-    if [ -f "$stamp" ]; then head -n 1 -- "$stamp"; fi
+    if [ -f "$stamp" ]; then IFS= read -r line <"$stamp" && printf '%s\n' "$line"; fi
   done >"$output/.stages/commands"
   if ! cmp -s -- "$output/.stages/commands" "$output/commands.sh"; then
     own "$output/commands.sh"
