@@ -19,7 +19,7 @@ free_ports() {
 }
 
 start() {
-  local dir=$1 port host node
+  local dir=$1 port host
   host=$(hostname -s)
   port=$(free_ports)
   mkdir -p -- "$dir/state" "$dir/spool" "$dir/log"
@@ -58,7 +58,10 @@ PartitionName=debug Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP
 TEXT
   export SLURM_CONF=$dir/slurm.conf
   slurmctld -c
-  for node in node1 node2; do slurmd -N "$node"; done
+  local cpus # a node of one CPU has one, where there are as many
+  read -ra cpus < <(python3 -c 'import os; print(*sorted(os.sched_getaffinity(0)))')
+  taskset -c "${cpus[0]}" slurmd -N node1
+  taskset -c "${cpus[-1]}" slurmd -N node2
   for _ in $(seq 100); do
     if [ "$(sinfo -h -N -t idle -o %N 2>/dev/null | wc -l)" -eq 2 ]; then return; fi
     sleep 0.2
