@@ -133,7 +133,8 @@ def test_results_of_several_devices_are_judged_together_with_their_summaries(lab
     assert recorded["value"] == together["value"] and recorded["engine"] == "ais_bench (version not recorded)"
     (result / "device1_1_summary.json").unlink()
     (tmp_path / "result.json").unlink()
-    assert "device1_1: has no summary" in refused(tmp_path)
+    sentence = refused(tmp_path)
+    assert "device0_0 and " in sentence and "device1_1: are of different engine (ais_bench (version not recorded), not recorded)" in sentence
     (result / "device3_3_summary.json").write_text('{"filesinfo": {}}')
     assert "device3_3_summary.json: its results are missing" in refused(tmp_path)
 
@@ -191,17 +192,17 @@ def test_nan_and_infinite_scores_are_named(value, outfmt, labels, tmp_path):
 
 def test_rows_of_differing_length_are_named(labels, result, tmp_path):
     path = write_result(result, NAMES[200], SCORES[200][:-1])
-    assert "%s: holds 19 scores (1 of 250 results do), most hold 20" % path in refused(tmp_path)
+    assert "%s: holds 19 scores, not 20 as others" % path in refused(tmp_path)
     path.rename(tmp_path / "kept")
     path = write_result(result, NAMES[0], SCORES[0][:3])  # the first of all: neither the labels nor the others are blamed
     write_result(result, NAMES[200], SCORES[200])
-    assert "%s: holds 3 scores" % path in refused(tmp_path)
+    assert "%s: holds 3 scores, not 20 as others" % path in refused(tmp_path)
 
 
 def test_broken_bin_and_npy_files_are_named(labels, tmp_path):
     (tmp_path / "result").mkdir()
     (tmp_path / "result" / (NAMES[3] + "_0.bin")).write_bytes(b"123")
-    assert NAMES[3] + "_0.bin: holds 3 bytes, no whole number of float32" in refused(tmp_path)
+    assert NAMES[3] + "_0.bin: holds no row of float32 scores: buffer size" in refused(tmp_path)
     (tmp_path / "result" / (NAMES[3] + "_0.bin")).unlink()
     for array in (np.array([{"code": "runs"}]), np.zeros((2, 20), "<f4"), np.arange(20), np.float32(1)):
         np.save(str(tmp_path / "result" / (NAMES[3] + "_0.npy")), array, allow_pickle=True)
@@ -412,7 +413,7 @@ def test_an_empty_first_result_is_named_and_not_the_labels(labels, result, tmp_p
 def test_results_of_two_formats_are_of_two_runs(labels, result, tmp_path):
     (result / (NAMES[7] + "_0.txt")).unlink()
     path = write_result(result, NAMES[7], SCORES[7], "bin")
-    assert "%s: 1 of 250 results are .bin" % path in refused(tmp_path)
+    assert "%s: is no .txt as %s_0.txt" % (path, NAMES[0]) in refused(tmp_path)
 
 
 def test_an_npy_header_that_claims_more_than_there_is_is_refused(tmp_path):
@@ -421,10 +422,10 @@ def test_an_npy_header_that_claims_more_than_there_is_is_refused(tmp_path):
     (tmp_path / "val_label.txt").write_text("a.JPEG 0\n")
     path = tmp_path / "result" / "a_0.npy"
     path.write_bytes(b"\x93NUMPY\x01\x00" + bytes([117, 0]) + header.ljust(116) + b"\n" + b"\0" * 4000)
-    assert "a_0.npy: its header says 1000000000000 values" in refused(tmp_path)
+    assert "a_0.npy: holds no row of float32 scores: float32 of shape (1, 1000000000000) by its header" in refused(tmp_path)
     for junk in (b"\x93NUMPY\x01\x00\x05\x00((((", b"PK\3\4", b"\x93NUMPY\x09\x00"):
         path.write_bytes(junk)
-        assert "a_0.npy: is no .npy file" in refused(tmp_path)
+        assert "a_0.npy: holds no row of float32 scores" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("what", ["labels", "result", "classes", "summary", "exclude"])
@@ -442,7 +443,7 @@ def test_a_fifo_is_refused_and_not_waited_for(what, labels, result, tmp_path):
 @pytest.mark.parametrize("text, said", [
     ("NAME.JPEG 5 253\n", "line 1 is not \"FILE CLASS\""), ("NAME 5 253\n", "line 1 is not"),
     ("NAME.JPEG 5.0 253\n", "line 1 is not"), ("a.JPEG b.JPEG 253\n", "line 1 is not"),
-    ("a.JPEG %s\n" % ("9" * 5000), "of 5000 digits"), ("a.JPEG cat\n", "'cat' is not the number of a class")])
+    ("a.JPEG %s\n" % ("9" * 5000), "line 1 is not"), ("a.JPEG cat\n", "line 1 is not \"FILE CLASS\" but 'a.JPEG cat'; CLASS is a number counted from 0")])
 def test_label_lines_are_refused_with_what_is_wrong(text, said, labels, result, tmp_path):
     labels.write_text(text)
     assert said in refused(tmp_path)
