@@ -35,6 +35,8 @@ if __name__ == "__main__":  # before numpy is imported
     sys.stdout.reconfigure(errors="backslashreplace")
 
 import argparse
+import collections
+import fcntl
 import hashlib
 import io
 import json
@@ -52,6 +54,9 @@ SHOWN = 10  # most different images in the JSON
 RELATIVE_LIMIT = 0.02
 INNER = re.compile(r"device.*|shard[1-9][0-9]*_of_[1-9][0-9]*")
 LARGEST = 2 ** 29  # bytes of any file that is read here
+NOTHING = {"engine": "not recorded", "precision": None, "recipe": None, "dtype": None, "shape": None}  # of a lacking summary
+# identity: before the folder was listed; facts, path, sha256: of its summary, None where there is none
+Part = collections.namedtuple("Part", "folder identity facts path sha256")
 
 
 def fail(message, code=1):
@@ -69,79 +74,87 @@ def read_file(path):
         return file.read()
 
 
-def find_summaries(folder):
-    """[(summary, SHA-256)] of a folder and its device and shard folders, and {image name: path} of its first outputs.
+def identity(folder):
+    """What changes when a folder is replaced, or a file in it made, replaced or removed."""
+    state = os.stat(folder)
+    return state.st_dev, state.st_ino, state.st_mtime_ns
 
-    A folder with a summary must hold exactly what that lists."""
-    names = sorted(os.listdir(folder))
+
+def find_results(folder, parts, results):
+    """Appends a Part to parts for a folder and each device and shard folder in it, and puts their {image name: path of the
+    first output} into results. A folder with a summary must hold exactly what that lists."""
+    opened, names = identity(folder), sorted(os.listdir(folder))
     beside = (os.path.abspath(folder) if os.path.basename(folder) in ("", ".", "..") else folder) + "_summary.json"
-    path = next((path for path in (os.path.join(folder, ".summary.json"), beside, os.path.join(folder, "sumary.json"))
-                 if os.path.lexists(path)), None)
-    files = {name for name in names if name[0] != "." and name.rpartition(".")[2] in ("txt", "bin", "npy")}
-    found, results = [], {}
+    inner = os.path.join(folder, ".summary.json")
+    path = next(filter(os.path.lexists, (inner, beside, os.path.join(folder, "sumary.json"))), None)
+    files = listed = {name for name in names if name[0] != "." and name.rpartition(".")[2] in ("txt", "bin", "npy")}
     if path:
         data = read_file(path)
-        if path != beside and path.endswith(".summary.json") and os.path.exists(beside) and read_file(beside) != data:
+        if path == inner and os.path.exists(beside) and read_file(beside) != data:
             fail("%s and %s: are of different runs; run the inference again" % (path, beside))
-        found = [(parse_summary(data, path), hashlib.sha256(data).hexdigest())]
-        listed = found[0][0].pop("files")
-        if listed is not None and listed != files:
-            odd = sorted(listed ^ files)[0]
-            fail("%s: %s %s; run the inference again" % (os.path.join(folder, odd), "is missing, it is listed in" if odd in listed
-                                                         else "is of another run, it is not listed in", path))
-    for name in sorted(files):
-        image, _, output = name.rpartition(".")[0].rpartition("_")
-        if not image or not output.isdigit():
-            fail("%s: is not named like a result, NAME_0.%s" % (os.path.join(folder, name), name.rpartition(".")[2]))
-        if output == "0" and image in results:
-            fail("%s and %s: are results of the same image" % (results[image], os.path.join(folder, name)))
-        if output == "0":
-            results[image] = os.path.join(folder, name)
+        facts = parse_summary(data, path)
+        listed = facts.pop("files", files)
+        parts.append(Part(folder, opened, facts, path, hashlib.sha256(data).hexdigest()))
+    else:
+        parts.append(Part(folder, opened, None, None, None))
+    for odd in sorted(files ^ listed)[:1]:
+        what = "is missing, it is listed" if odd in listed else "is of another run, it is not listed"
+        fail("%s: %s in %s; run the inference again" % (os.path.join(folder, odd), what, path))
     for name in names:
-        if INNER.fullmatch(name) and os.path.isdir(os.path.join(folder, name)):
-            more, inner = find_summaries(os.path.join(folder, name))
-            for image in inner:
-                if image in results:
-                    fail("%s and %s: are results of the same image" % (results[image], inner[image]))
-            found, results = found + more, dict(results, **inner)
-    return found, results
+        full = os.path.join(folder, name)
+        image, _, output = name.rpartition(".")[0].rpartition("_")
+        if name in files and not (image and output.isdigit()):
+            fail("%s: is not named like a result, NAME_0.%s" % (full, name.rpartition(".")[2]))
+        if name in files and output == "0" and results.setdefault(image, full) != full:
+            fail("%s and %s: are results of the same image" % (results[image], full))
+        if INNER.fullmatch(name) and os.path.isdir(full):
+            find_results(full, parts, results)
 
 
 def parse_summary(data, path):
-    """What is used of a summary: engine, precision, the input's recipe, dtype and number of scores, and the files listed."""
+    """What is used of a summary: engine, precision, recipe, dtype and shape of an image's scores; where it lists files, those."""
     def refuse(constant):
         raise ValueError("%s is no number" % constant)
 
     try:
         summary = json.loads(data.decode(), parse_constant=refuse)
-        facts = {key: summary.get(key) for key in ("engine", "precision")}
-        facts["engine"] = facts["engine"] or "ais_bench (version not recorded)"
-        facts["recipe"] = (summary.get("input") or {}).get("recipe")
         output = summary["outputs"][0] if "schema" in summary else {"dtype": None, "shape": None}
-        facts["dtype"], facts["shape"] = output["dtype"], output["shape"]
-        listed = summary.get("filesinfo")
-        facts["files"] = listed if listed is None else {os.path.basename(file) for info in listed.values()
-                                                        for file in info["outfiles"]}
-        if not all(isinstance(facts[key], (str, type(None))) for key in ("engine", "precision", "dtype")):
-            raise TypeError("engine, precision or dtype is no text")
-        if facts["recipe"] is not None and not isinstance(facts["recipe"], dict):
-            raise TypeError("the recipe is no object")
+        facts = {"engine": summary.get("engine") or "ais_bench (version not recorded)", "precision": summary.get("precision"),
+                 "recipe": (summary.get("input") or {}).get("recipe"), "dtype": output["dtype"], "shape": output["shape"]}
+        for key, kind in (("engine", str), ("precision", str), ("dtype", str), ("recipe", dict), ("shape", list)):
+            if not isinstance(facts[key], (kind, type(None))):
+                raise TypeError("%s is no %s" % (key, kind.__name__))
+        if summary.get("filesinfo") is not None:
+            facts["files"] = {os.path.basename(file) for info in summary["filesinfo"].values() for file in info["outfiles"]}
         return facts
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        fail("%s: is no summary of an inference (%s); run the inference again" % (path, error))
+        return fail("%s: is no summary of an inference (%s); run the inference again" % (path, error))
 
 
 def describe(folder):
-    """(facts of the run, results) of a folder, of one run's making."""
-    found, results = find_summaries(os.path.normpath(folder))
+    """(parts, facts of the run, results) of a folder, of one run's making."""
+    parts, results = [], {}
+    find_results(os.path.normpath(folder), parts, results)
     if not results:
         fail("%s: holds no results (looked for NAME_0.txt, .bin and .npy)" % folder)
-    if any(facts != found[0][0] for facts, _ in found):
+    recorded = [part for part in parts if part.path]
+    facts = recorded[0].facts if recorded else NOTHING
+    if any(part.facts != facts for part in recorded):
         fail("%s: its parts are of different engines, precisions, recipes or outputs; compare one run at a time" % folder)
-    facts = dict(found[0][0]) if found else dict.fromkeys(("precision", "recipe", "dtype", "shape"), None)
-    hashes = [sha256 for _, sha256 in found]
-    facts.setdefault("engine", "not recorded")
-    return dict(facts, sha256=hashes if len(hashes) > 1 else hashes[0] if hashes else None), results
+    hashes = [part.sha256 for part in recorded] or [None]
+    return parts, dict(facts, sha256=hashes if len(hashes) > 1 else hashes[0]), results
+
+
+def require_unchanged(parts):
+    """Fails where a folder or its summary is not as it was when it was opened."""
+    for part in parts:
+        try:
+            same = identity(part.folder) == part.identity and (
+                not part.path or hashlib.sha256(read_file(part.path)).hexdigest() == part.sha256)
+        except OSError:
+            same = False
+        if not same:
+            fail("%s: was changed while it was compared; run this again when its inference has ended" % part.folder)
 
 
 def read_scores(path, facts):
@@ -153,9 +166,9 @@ def read_scores(path, facts):
             header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
             shape, _, dtype = header[np.lib.format.read_magic(file)[0]](file)
             scores = np.frombuffer(data, dtype, offset=file.tell())
-            if dtype.kind != "f" or not shape or not scores.size == shape[-1] or any(length != 1 for length in shape[:-1]):
-                raise ValueError("%s %s is not one row of scores" % (dtype, shape))
-            if facts["dtype"] and dtype.name != facts["dtype"]:
+            if dtype.kind != "f" or shape[-1:] != (scores.size,) or set(shape[:-1]) - {1}:
+                raise ValueError("%s of shape %s is not one row of scores" % (dtype, shape))
+            if facts["dtype"] not in (None, dtype.name):
                 raise ValueError("it holds %s, its summary says %s" % (dtype, facts["dtype"]))
         elif path.endswith(".bin"):
             scores = np.frombuffer(data, np.dtype(facts["dtype"] or "float32").newbyteorder("<"))
@@ -186,7 +199,7 @@ def compare_one(scores, reference):
 def compare(args):
     """The JSON: agreement of Top-1 and of Top-5 sets in percent, cosine similarity, the largest absolute difference, and the
     largest relative one: an image's largest difference by the reference's largest absolute score."""
-    (facts, results), (other, references) = describe(args.result), describe(args.reference)
+    (parts, facts, results), (more, other, references) = describe(args.result), describe(args.reference)
     one, two = facts["recipe"], other["recipe"]  # dtype and layout may differ: uint8 pixels with AIPP against float32
     differing = [key for key in ("resize", "crop", "mean", "std") if one and two and one.get(key) != two.get(key)]
     if differing:
@@ -200,6 +213,7 @@ def compare(args):
         if scores.size != reference.size:
             fail("%s: holds %d scores, %s holds %d" % (results[name], scores.size, path, reference.size))
         images.append(dict(compare_one(scores, reference), image=name))
+    require_unchanged(parts + more)
     images.sort(key=lambda image: (-image["relative_difference"], image["image"]))
     cosines, worst = [image["cosine"] for image in images], images[0]["relative_difference"]
     return {"schema": 1, "result": args.result, "reference": args.reference, "engine": facts["engine"],
@@ -213,29 +227,37 @@ def compare(args):
 
 
 def write_whole(path, text):
-    temporary = os.path.join(os.path.dirname(path), ".%s.%s.tmp" % (os.path.basename(path), os.urandom(4).hex()))
+    """The file whole or not at all; temporaries of killed runs are removed, but none that a living run holds."""
+    folder, name = os.path.split(os.path.abspath(path))
+    temporaries = re.compile(r"\.%s\.[0-9a-f]{8}\.tmp" % re.escape(name))
     try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as file:
+        for stray in filter(temporaries.fullmatch, os.listdir(folder)):
             try:
+                with open(os.open(os.path.join(folder, stray), os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "wb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(os.path.join(folder, stray))
+            except OSError:
+                pass  # held
+        temporary = os.path.join(folder, ".%s.%s.tmp" % (name, os.urandom(4).hex()))
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        try:
+            with open(descriptor, "wb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
                 file.write(text.encode())
                 file.flush()
                 os.replace(temporary, path)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+        except BaseException:
+            os.unlink(temporary)
+            raise
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
 
 
 def parse_args():
     def limit(text):
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
-        if not (math.isfinite(value) and value > 0):
-            raise argparse.ArgumentTypeError("%r is not a positive number" % text[:40])
-        return value
+        if not (math.isfinite(float(text)) and float(text) > 0):
+            raise ValueError
+        return float(text)
 
     parser = argparse.ArgumentParser(description="Compare one engine's scores with another's for the same images.")
     parser.add_argument("result", metavar="RESULT", help="folder of the results to be judged")
@@ -279,10 +301,9 @@ if __name__ == "__main__":
             main()
         finally:
             sys.stdout.flush()
-    except MemoryError:
-        fail("not enough memory")
-    except OSError as problem:
-        if problem.filename is not None:
-            fail("%s: %s" % (problem.filename, problem.strerror))
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        fail("standard output: %s" % problem.strerror)
+    except (MemoryError, OSError) as problem:
+        where, what = getattr(problem, "filename", None), getattr(problem, "strerror", None) or "not enough memory"
+        if where is None and isinstance(problem, OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains again when it ends
+            where = "standard output"
+        fail("%s: %s" % (where, what) if where else what)

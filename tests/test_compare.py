@@ -1,13 +1,20 @@
 """compare_scores.py: scores beside another engine's; faults of a model or its input are told from fp16."""
+import fcntl
 import json
 import os
 import shutil
+import signal
+import struct
+import subprocess
+import termios
 
 import numpy as np
 import onnx
 import pytest
-from conftest import fails, script, succeeds
+from conftest import command
+from conftest import succeeds as cold
 from onnx import numpy_helper
+from warm import fails, script, succeeds
 
 SCRIPT = "compare_scores.py"
 MEAN, STD = (np.array(values, np.float32).reshape(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -40,7 +47,7 @@ def other_weights(model):
 def place(tiny, resnet34_onnx, tmp_path_factory):
     """A folder with reference/, the right results of a few of the demo's images, and their inputs."""
     folder = tmp_path_factory.mktemp("fidelity")
-    succeeds("imagenet_torch_preprocess.py", "resnet", tiny / "val", folder / "prep_dataset", "--limit", str(IMAGES))
+    cold("imagenet_torch_preprocess.py", "resnet", tiny / "val", folder / "prep_dataset", "--limit", str(IMAGES))
     (folder / "inputs").mkdir()
     for path in (folder / "prep_dataset").glob("*.bin"):
         shutil.copy(str(path), str(folder / "inputs"))
@@ -252,6 +259,49 @@ def test_what_is_read_and_what_is_no_file_is_not_written_over(tmp_path):
     os.mkfifo(str(tmp_path / "pipe"))
     assert "pipe: " in fails(1, SCRIPT, mine, theirs, "--json", tmp_path / "pipe")
     assert (mine / "a_0.bin").read_bytes() == before
+
+
+def test_results_replaced_or_changed_while_they_are_compared_are_refused(tmp_path):
+    theirs = write(tmp_path / "theirs", SCORES, engine="e")
+    for number in range(2000):  # time enough to stop it in
+        os.link(str(theirs / "a_0.bin"), str(theirs / ("%d_0.bin" % number)))
+    (theirs / ".summary.json").write_text('{"engine": "e"}')
+    mine = tmp_path / "mine"
+    shutil.copytree(str(theirs), str(mine))
+
+    def replace_folder():
+        mine.rename(tmp_path / "old")
+        write(mine, SCORES, engine="e")
+
+    for change in (lambda: (theirs / ".summary.json").write_text('{"engine": "f"}'), replace_folder):
+        terminal, stderr = os.openpty()
+        fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+        process = subprocess.Popen(command(SCRIPT, mine, theirs, "--json", tmp_path / "r.json"), stderr=stderr)
+        os.close(stderr)
+        said = b""
+        while b"compare" not in said:  # the bar: the folders are open
+            said += os.read(terminal, 1000)
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        change()
+        process.send_signal(signal.SIGCONT)
+        try:
+            while True:
+                said += os.read(terminal, 1000)
+        except OSError:  # the other end is closed
+            os.close(terminal)
+        assert process.wait(60) == 1 and b"was changed while it was compared" in said and not (tmp_path / "r.json").exists()
+
+
+def test_a_killed_runs_temporary_is_removed_and_a_living_runs_is_not(tmp_path):
+    theirs, mine = write(tmp_path / "theirs", SCORES), write(tmp_path / "mine", NEARLY)
+    for name in (".r.json.01234567.tmp", ".r.json.89abcdef.tmp", ".other.json.01234567.tmp"):
+        (tmp_path / name).write_text("half")
+    with (tmp_path / ".r.json.89abcdef.tmp").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        succeeds(SCRIPT, mine, theirs, "--json", tmp_path / "r.json")
+    assert {path.name for path in tmp_path.glob(".*")} == {".r.json.89abcdef.tmp", ".other.json.01234567.tmp"}
+    assert json.loads((tmp_path / "r.json").read_text())["agrees"]
 
 
 def test_wrong_usage_exits_with_2(tmp_path):

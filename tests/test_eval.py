@@ -9,7 +9,9 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import command, fails, script, succeeds, wait_until
+from conftest import command, wait_until
+from conftest import succeeds as cold
+from warm import fails, script, succeeds
 
 SCRIPT = "imagenet_acc_eval.py"
 IMAGES, CLASSES = 250, 20
@@ -134,7 +136,7 @@ def test_results_of_several_devices_are_judged_together_with_their_summaries(lab
     (result / "device1_1_summary.json").unlink()
     (tmp_path / "result.json").unlink()
     sentence = refused(tmp_path)
-    assert "device0_0 and " in sentence and "device1_1: are of different engine (ais_bench (version not recorded), not recorded)" in sentence
+    assert "device0_0 and " in sentence and "device1_1: are of different engine (ais_bench (version" in sentence
     (result / "device3_3_summary.json").write_text('{"filesinfo": {}}')
     assert "device3_3_summary.json: its results are missing" in refused(tmp_path)
 
@@ -443,7 +445,7 @@ def test_a_fifo_is_refused_and_not_waited_for(what, labels, result, tmp_path):
 @pytest.mark.parametrize("text, said", [
     ("NAME.JPEG 5 253\n", "line 1 is not \"FILE CLASS\""), ("NAME 5 253\n", "line 1 is not"),
     ("NAME.JPEG 5.0 253\n", "line 1 is not"), ("a.JPEG b.JPEG 253\n", "line 1 is not"),
-    ("a.JPEG %s\n" % ("9" * 5000), "line 1 is not"), ("a.JPEG cat\n", "line 1 is not \"FILE CLASS\" but 'a.JPEG cat'; CLASS is a number counted from 0")])
+    ("a.JPEG %s\n" % ("9" * 5000), "line 1 is not"), ("a.JPEG cat\n", "but 'a.JPEG cat'; CLASS is a number counted from 0")])
 def test_label_lines_are_refused_with_what_is_wrong(text, said, labels, result, tmp_path):
     labels.write_text(text)
     assert said in refused(tmp_path)
@@ -684,9 +686,9 @@ def test_strays_of_killed_runs_are_removed_and_links_not_followed(labels, result
 
 
 def test_results_of_onnx_infer_are_judged_and_named(small, tmp_path):
-    succeeds("onnx_infer.py", "--model", small / "small.onnx", "--input", small / "prep_dataset", "--output", tmp_path,
+    cold("onnx_infer.py", "--model", small / "small.onnx", "--input", small / "prep_dataset", "--output", tmp_path,
              "--output_dirname", "result")
-    succeeds(SCRIPT, tmp_path / "result", small / "val_label.txt", tmp_path, "result.json", "--expect", "12")
+    cold(SCRIPT, tmp_path / "result", small / "val_label.txt", tmp_path, "result.json", "--expect", "12")
     content = json.loads((tmp_path / "result.json").read_text())
     assert content["engine"].startswith("onnxruntime ") and content["classes"] == 1000 and content["precision"] == "fp32"
     assert content["input"]["recipe"]["crop"] == 224 and len(content["model"]["sha256"]) == 64
