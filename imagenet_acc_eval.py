@@ -333,6 +333,8 @@ def read_scores(file, dir_fd=None, path=None, dtype=None):
             scores = parse_text(data)
         else:
             scores = parse_npy(data, dtype) if file.endswith(".npy") else np.frombuffer(data, dtype or "<f4")
+        if not scores.size:
+            raise ValueError("nothing that is a number")
     except Exception as error:  # numpy's reader of headers lets ast's and tokenize's through
         fail("%s: holds no row of %s scores: %s" % (path, np.dtype(dtype or "<f4").name, error))
     largest = HUGE if doubted else np.inf
@@ -369,10 +371,7 @@ def parse_text(data, path=""):
             scores = np.fromstring(data.replace(b".", b""), np.int64, sep=" ")
             if scores.size == dots.size == data.count(b" ", 0, len(data.rstrip())) + 1:
                 return scores
-    scores = np.array([float(number) for number in data.split()])
-    if not scores.size:
-        raise ValueError("nothing but spaces")
-    return scores
+    return np.array([float(number) for number in data.split()])
 
 
 def rank_of(label, scores):
@@ -420,7 +419,7 @@ def prepare(results, labels, labels_path):
     return results._replace(classes=classes, shift=shift, probabilities=probabilities)
 
 
-def work(results, jobs, judged, problems):
+def work(results, jobs, judged, problems, parent):
     """A worker process: puts the rank and, where that is not 0, the confidence (the largest probability) of each of jobs,
     [(image name, index of the label)], into judged (float64, images x 2); what is wrong with a file goes into problems."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -429,6 +428,8 @@ def work(results, jobs, judged, problems):
     confidence = np.max if results.probabilities else confidence_of
     try:
         for row, (name, index) in enumerate(jobs):
+            if os.getppid() != parent:  # it was killed
+                break
             scores = scores_of(results, name)
             if scores.size != results.classes:
                 fail("%s: holds %d scores, not %d as %s: it is of another run, or damaged; run the inference again" % (
@@ -455,7 +456,7 @@ def judge(results, labels, names):
     try:
         for first in range(0, len(jobs), share):
             rows = slice(first, first + share)
-            process = fork.Process(target=work, args=(results, jobs[rows], judged[rows], problems), daemon=True)
+            process = fork.Process(target=work, args=(results, jobs[rows], judged[rows], problems, os.getpid()), daemon=True)
             process.start()
             waiting[process.sentinel] = process
     except OSError as error:
@@ -540,21 +541,19 @@ def per_class(labels, ranks, names):
              "top5": 100.0 * float(np.mean(ranks[labels == number] < TOP))} for number in np.unique(labels)]
 
 
-def best_guesses(results, name, class_names):
-    """[{class, name, probability}] of the five highest scores, the lower class first among equals."""
-    scores = as_floats(scores_of(results, name))
-    powers = scores if results.probabilities else np.exp(scores - scores.max())  # no softmax of a softmax
-    shares = powers if results.probabilities else powers / powers.sum()
-    classes = [int(index) - results.shift for index in np.argsort(-scores, kind="stable")[:TOP + 1]]
-    return [{"class": one, "name": class_names[one], "probability": round(min(1.0, float(shares[one + results.shift])), 4)}
-            for one in classes if one >= 0][:TOP]
-
-
 def find_mistakes(results, judged, labels, ranks, confidences, class_names):
-    """The wrongly judged images of the largest confidence: [{image, label, label_name, guesses}]."""
-    wrong = np.argsort(-np.round(np.where(ranks, confidences, -1), 4), kind="stable")[:MISTAKES]
-    return [{"image": name, "label": labels[name], "label_name": class_names[labels[name]],
-             "guesses": best_guesses(results, name, class_names)} for name in (judged[index] for index in wrong if ranks[index])]
+    """The wrongly judged images of the largest confidence, [{image, label, label_name, guesses}]; the guesses are the classes of
+    the five highest scores, the lower class first among equals: [{class, name, probability}]."""
+    wrong, mistakes = np.argsort(-np.round(np.where(ranks, confidences, -1), 4), kind="stable")[:MISTAKES], []
+    for name in (judged[index] for index in wrong if ranks[index]):
+        scores = as_floats(scores_of(results, name))
+        powers = np.exp(scores - scores.max())
+        shares = scores if results.probabilities else powers / powers.sum()  # no softmax of a softmax
+        best = [int(index) for index in np.argsort(-scores, kind="stable")[:TOP + 1] if index >= results.shift][:TOP]
+        guesses = [{"class": index - results.shift, "name": class_names[index - results.shift],
+                    "probability": round(min(1.0, float(shares[index])), 4)} for index in best]
+        mistakes.append({"image": name, "label": labels[name], "label_name": class_names[labels[name]], "guesses": guesses})
+    return mistakes
 
 
 def csv_of(rows):

@@ -206,7 +206,7 @@ def test_broken_bin_and_npy_files_are_named(labels, tmp_path):
     (tmp_path / "result" / (NAMES[3] + "_0.bin")).write_bytes(b"123")
     assert NAMES[3] + "_0.bin: holds no row of float32 scores: buffer size" in refused(tmp_path)
     (tmp_path / "result" / (NAMES[3] + "_0.bin")).unlink()
-    for array in (np.array([{"code": "runs"}]), np.zeros((2, 20), "<f4"), np.arange(20), np.float32(1)):
+    for array in (np.array([{"code": "runs"}]), np.zeros((2, 20), "<f4"), np.arange(20), np.float32(1), np.zeros((1, 0), "<f4")):
         np.save(str(tmp_path / "result" / (NAMES[3] + "_0.npy")), array, allow_pickle=True)
         assert NAMES[3] + "_0.npy: holds" in refused(tmp_path)
 
