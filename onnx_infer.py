@@ -39,15 +39,15 @@ sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be UTF-
 
 import argparse  # noqa: E402 (Ctrl-C must find its handler while numpy is imported)
 import collections  # noqa: E402
-import concurrent.futures  # noqa: E402
+import contextlib  # noqa: E402
 import fcntl  # noqa: E402
 import hashlib  # noqa: E402
 import io  # noqa: E402
-import itertools  # noqa: E402
 import json  # noqa: E402
 import math  # noqa: E402
 import platform  # noqa: E402
 import re  # noqa: E402
+import shutil  # noqa: E402
 import stat  # noqa: E402
 import time  # noqa: E402
 
@@ -55,19 +55,19 @@ import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 DTYPES = {"tensor(float)": "<f4", "tensor(float16)": "<f2", "tensor(double)": "<f8", "tensor(uint8)": "u1", "tensor(int8)": "i1"}
-RECIPE = {"resize": int, "crop": int, "mean": list, "std": list, "dtype": str, "layout": str}
-AHEAD = 2  # batches read ahead of the computation, and batches of results waiting to be written: bounds the memory
+RECIPE_KEYS = {"resize", "crop", "mean", "std", "dtype", "layout"}
 T_975_9 = 2.262157  # Student's t for a 95 % interval from ten batch means
-MODEL_LIMIT = 2 ** 31  # protobuf's
+LARGEST = 2 ** 31  # bytes of an ONNX model, by protobuf, and of a record
 THREADS_LIMIT = 1024  # ONNX Runtime starts what it is told to, and 99999 spinning threads take the machine down
 OWN = (".lock", ".progress", ".next", ".summary.json", ".link", ".old")  # what a run leaves in its folder beside the results
 RESULT_NAME = re.compile(r".+_\d+\.(txt|bin|npy)$", re.S)
+ADVICE = "; move it away or choose another --output_dirname"
 # `%f ` in three words of four bytes, for values below 1000: sign and whole part (padded with NULs), three decimals, three more.
 WHOLE = np.frombuffer("".join(sign + ("%d" % n).rjust(3, "\0") for sign in "\0-" for n in range(1000)).encode(), "<u4")
 MILLI = np.frombuffer("".join(".%03d" % n for n in range(1000)).encode(), "<u4")
 MICRO = np.frombuffer("".join("%03d " % n for n in range(1000)).encode(), "<u4")
 
-Model = collections.namedtuple("Model", "path session input dtype shape engine device facts")
+Model = collections.namedtuple("Model", "path session input outputs dtype shape engine device facts")
 File = collections.namedtuple("File", "path size mtime_ns offset")  # offset: where the values begin in it
 
 
@@ -76,70 +76,73 @@ def fail(message, code=1):
     sys.exit(code)
 
 
-def read_file(path, limit):
+def read_file(path):
     """The bytes of a regular file; a FIFO would hang."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        state = os.fstat(descriptor)
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
             fail("%s: is no regular file" % path)
-        if state.st_size > limit:
+        if state.st_size > LARGEST:
             fail("%s: holds %d bytes, more than any such file can" % (path, state.st_size))
         return file.read()
 
 
-def write_file(path, data):
-    """A new file, wholly written or an OSError that names it."""
+@contextlib.contextmanager
+def naming(path):
+    """An OSError of a write says not which file it is about."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-        try:
-            append(descriptor, data)
-        finally:
-            os.close(descriptor)
+        yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from error
 
 
-def append(descriptor, data):
-    while data:
-        data = data[os.write(descriptor, data):]
+def write_file(path, data):
+    with naming(path), open(path, "xb") as file:
+        file.write(data)
 
 
-def parse_json(text, path):
+def proc(name):
+    """What the kernel tells in a file of /proc; nothing where there is none."""
+    try:
+        with open("/proc/" + name, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def cpu_name():
+    """As the kernel gives it; aarch64 kernels give none, then the architecture."""
+    found = re.search(r"^(?:model name|Hardware)\s*: *(.+)$", proc("cpuinfo"), re.M)
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def parse_json(data, path):
     def refuse(constant):
         raise ValueError("%s is no number" % constant)
     try:
-        return json.loads(text.decode() if isinstance(text, bytes) else text, parse_constant=refuse)
+        return json.loads(data if isinstance(data, str) else data.decode(), parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         fail("%s: is not the JSON that was written there: %s" % (path, error))
 
 
-def checked_recipe(recipe, path):
-    """A recipe with all its keys, each of its type; None stays None."""
-    if recipe is None:
-        return None
-    sound = isinstance(recipe, dict) and set(recipe) == set(RECIPE) \
-        and all(type(recipe[key]) is kind for key, kind in RECIPE.items()) and min(recipe["resize"], recipe["crop"]) > 0 \
-        and all(len(recipe[key]) == 3 and all(type(x) in (int, float) for x in recipe[key]) for key in ("mean", "std"))
-    if not sound:
+def agree(recipe, path, dtype, shape, own=None):
+    """Exit unless the images that a recipe makes are what a model takes: by its input, and by its own recipe if it has one."""
+    if not isinstance(recipe, dict) or set(recipe) != RECIPE_KEYS:
         fail("%s: its recipe is none: %s" % (path, json.dumps(recipe)[:200]))
-    return recipe
-
-
-def agree(recipe, path, dtype, shape):
-    """Exit unless the images that a recipe makes are what the model takes."""
     sides = [3, recipe["crop"], recipe["crop"]] if recipe["layout"] == "CHW" else [recipe["crop"], recipe["crop"], 3]
-    if recipe["dtype"] != dtype.name or sides != list(shape[1:]):
-        fail("%s: its recipe makes %s images of %s (%s), the model takes %s of %s; prepare the images for this model" % (
-            path, recipe["dtype"], "x".join(map(str, sides)), recipe["layout"], dtype.name, "x".join(map(str, shape[1:]))))
+    made, taken = dict(recipe, shape=sides), dict(own or {}, dtype=dtype.name, shape=list(shape[1:]))
+    differ = ["%s %s, not %s" % (key, made[key], taken[key]) for key in taken if made[key] != taken[key]]
+    if differ:
+        fail("%s: its images are prepared otherwise than the model takes them (%s); prepare the images for this model" % (
+            path, ", ".join(differ)))
 
+
+# --- the model
 
 def find_provider(text, available):
     """(ONNX Runtime's name, options) of --provider NAME[,KEY=VALUE...]."""
     name, *options = text.split(",")
     available = [full for full in available if full != "AzureExecutionProvider"]  # says it runs the model, which the CPU does
-    if options and name.lower().startswith("cpu"):
-        fail("--provider %s: the CPU's provider has no options; its threads are --threads" % text, 2)
     for full in available:
         if name.lower() in (full.lower(), full.lower().replace("executionprovider", "")):
             return full, dict(option.split("=", 1) for option in options)
@@ -154,48 +157,25 @@ def open_model(args):
         fail("%s: an .om runs on an NPU alone, with npu_infer.py; here give the .onnx it was made from" % path)
     if os.path.isdir(path) or not os.path.lexists(path):
         fail("%s: no such model file" % path)
-    data = read_file(path, MODEL_LIMIT)
+    data = read_file(path)
     import onnxruntime  # here, so that --help and a wrong option answer at once
     onnxruntime.set_default_logger_severity(4)  # errors come as exceptions; a second telling on stderr is noise
-    provider, provider_options = find_provider(args.provider, onnxruntime.get_available_providers())
+    provider, asked = find_provider(args.provider, onnxruntime.get_available_providers())
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = args.threads
-    options.log_severity_level = 4
+    options.intra_op_num_threads, options.log_severity_level = args.threads, 4
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=[(provider, provider_options)], enable_fallback=0)
+        session = onnxruntime.InferenceSession(data, options, providers=[(provider, asked)], enable_fallback=0)
         session.disable_fallback()
     except Exception as error:  # onnxruntime's exceptions share no base class but this
         fail("%s: ONNX Runtime %s cannot load it with %s: %s" % (path, onnxruntime.__version__, provider, str(error)[:500]))
     if session.get_providers()[0] != provider:  # it falls back without a word
         fail("%s: ONNX Runtime fell back from %s to %s; its libraries or its device are missing" % (
             path, provider, session.get_providers()[0]))
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1:
-        fail("%s: has %d inputs; models with one input can be run" % (path, len(inputs)))
-    if inputs[0].type not in DTYPES:
-        fail("%s: its input %s is a %s; known are %s" % (path, inputs[0].name, inputs[0].type, " ".join(DTYPES)))
-    shape = list(inputs[0].shape)
-    if len(shape) < 2 or not all(isinstance(side, int) and side > 0 for side in shape[1:]) or shape[0] == 0:
-        fail("%s: its input %s has shape %s; only the batch may be open" % (path, inputs[0].name, shape))
-    if outputs[0].type not in ("tensor(float)", "tensor(float16)", "tensor(double)") or len(outputs[0].shape) != 2 \
-            or (isinstance(outputs[0].shape[1], str) and outputs[0].shape[1] == shape[0]):
-        fail("%s: its first output %s is a %s of shape %s; scores are floats of shape (batch, classes)" % (
-            path, outputs[0].name, outputs[0].type, outputs[0].shape))
-    if not isinstance(shape[0], int) or shape[0] < 0:
-        shape[0] = args.batchsize or 1
-    elif args.batchsize not in (None, shape[0]):
-        fail("%s: is made for batch size %d, --batchsize says %d" % (path, shape[0], args.batchsize))
-    dtype = np.dtype(DTYPES[inputs[0].type])
-    needed = (AHEAD + 1 if args.input else 1) * dtype.itemsize
-    for side in shape:
-        needed *= side
-    if needed > memory_available():
-        fail("%s: batch size %d of shape %s needs %.1f GB for its inputs alone, more than there is; take a smaller --batchsize"
-             % (path, shape[0], shape[1:], needed / 1e9))
+    dtype, shape = input_of(args, session)
     metadata = session.get_modelmeta().custom_metadata_map
     recipe, calibration = (parse_json(metadata.get(key, "null"), "%s: metadata %s" % (path, key))
                            for key in ("recipe", "calibration"))
-    if checked_recipe(recipe, path):
+    if recipe is not None:
         agree(recipe, path, dtype, shape)
     sha256 = hashlib.sha256(data).hexdigest()
     facts = {"precision": metadata.get("precision"), "model": {
@@ -204,33 +184,40 @@ def open_model(args):
         "packages": {"python": platform.python_version(), "numpy": np.__version__, "onnxruntime": onnxruntime.__version__}}
     device = "%s, %d threads" % (cpu_name(), args.threads)
     if provider != "CPUExecutionProvider":
-        told = dict(session.get_provider_options().get(provider, {}), **provider_options)
+        told = dict(session.get_provider_options().get(provider, {}), **asked)
         which = told.get("device_type") or told.get("device_id") or "default device"
         device = cpu_name() if which == "CPU" else " ".join([provider.replace("ExecutionProvider", ""), which])
-    return Model(path, session, inputs[0].name, dtype, tuple(shape), "onnxruntime %s %s" % (onnxruntime.__version__, provider),
-                 device, facts)
+    return Model(path, session, session.get_inputs()[0].name, session.get_outputs(), dtype, shape,
+                 "onnxruntime %s %s" % (onnxruntime.__version__, provider), device, facts)
 
 
-def memory_available():
-    try:
-        return int(re.search(rb"MemAvailable: *(\d+)", open("/proc/meminfo", "rb").read()).group(1)) * 1024
-    except (OSError, AttributeError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def input_of(args, session):
+    """(dtype, shape with the batch) of what the session is fed; exits unless it is one input of images, and scores come out."""
+    path, inputs, scores = args.model, session.get_inputs(), session.get_outputs()[0]
+    if len(inputs) != 1:
+        fail("%s: has %d inputs; models with one input can be run" % (path, len(inputs)))
+    name, kind, shape = inputs[0].name, inputs[0].type, list(inputs[0].shape)
+    if kind not in DTYPES:
+        fail("%s: its input %s is a %s; known are %s" % (path, name, kind, " ".join(DTYPES)))
+    if len(shape) < 2 or not all(isinstance(side, int) and side > 0 for side in shape[1:]) or shape[0] == 0:
+        fail("%s: its input %s has shape %s; only the batch may be open" % (path, name, shape))
+    if scores.type not in ("tensor(float)", "tensor(float16)", "tensor(double)") or len(scores.shape) != 2 \
+            or (isinstance(scores.shape[1], str) and scores.shape[1] == shape[0]):
+        fail("%s: its first output %s is a %s of shape %s; scores are floats of shape (batch, classes)" % (
+            path, scores.name, scores.type, scores.shape))
+    if not isinstance(shape[0], int) or shape[0] < 0:
+        shape[0] = args.batchsize or 1
+    elif args.batchsize not in (None, shape[0]):
+        fail("%s: is made for batch size %d, --batchsize says %d" % (path, shape[0], args.batchsize))
+    dtype = np.dtype(DTYPES[kind])
+    needed, available = int(np.prod(shape, dtype=object)) * dtype.itemsize, re.search(r"MemAvailable: *(\d+)", proc("meminfo"))
+    if needed > (int(available.group(1)) * 1024 if available else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+        fail("%s: batch size %d of shape %s needs %.1f GB for its inputs alone, more than there is; take a smaller --batchsize"
+             % (path, shape[0], shape[1:], needed / 1e9))
+    return dtype, tuple(shape)
 
 
-def cpu_name():
-    """The CPU's name as the kernel gives it; aarch64 kernels give none, then the architecture."""
-    found = re.search(r"^(?:model name|Hardware)\s*: *(.+)$", cpu_info(), re.M)
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
-
-
-def cpu_info():
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
+# --- the inputs
 
 def natural(path):
     """Sort key: runs of digits count as numbers, letters without case, as ais_bench sorts."""
@@ -238,59 +225,48 @@ def natural(path):
     return [int(part) if index % 2 else part.lower() for index, part in enumerate(parts)]
 
 
-def find_inputs(text, limit, dtype, shape):
+def find_inputs(args, model):
     """(files of --input, what the record says of them); exits with the first file that is not one image for the model."""
+    text, whole = args.input, os.path.isdir(args.input)
     paths = [text] if os.path.exists(text) else text.split(",")
-    if os.path.isdir(text):
+    if whole:
         names = sorted(name for name in os.listdir(text) if name.lower().endswith((".bin", ".npy")))
         paths = [os.path.join(text, name) for name in sorted(names, key=natural)]
         if not paths:
             fail("%s: no .bin or .npy files in it" % text)
-    facts = {"path": text, "images": 0, "recipe": None, "manifest_sha256": None, "shard": None, "limit": limit}
-    files, results = [], {}
+    facts = {"path": text, "images": 0, "recipe": None, "manifest_sha256": None, "shard": None, "limit": args.limit}
     for folder in sorted({os.path.dirname(path) for path in paths}):
         if any(os.path.lexists(os.path.join(folder, name)) for name in (".recipe.json", ".manifest")):
-            recipe, shard, manifest, sha256 = read_manifest(folder or ".")
-            agree(recipe, folder, dtype, shape)
+            inside = [path for path in paths if os.path.dirname(path) == folder]
+            recipe, shard, sha256 = read_prepared(folder or ".", inside, whole)
+            agree(recipe, folder, model.dtype, model.shape, model.facts["model"]["recipe"])
             if facts["recipe"] not in (None, recipe):
                 fail("%s: was prepared otherwise than the rest of the inputs" % folder)
-            facts["recipe"] = recipe
-            if os.path.isdir(text):
-                facts.update(shard=shard, manifest_sha256=sha256)
-            listed = [path for path in paths if os.path.dirname(path) == folder]
-            check_manifest(folder or ".", manifest, listed, os.path.isdir(text))
-    for path in paths[:limit]:
-        files.append(check_input(path, dtype, shape))
-        name = os.path.basename(path).split(".")[0]
+            facts.update(recipe=recipe, shard=shard if whole else None, manifest_sha256=sha256 if whole else None)
+    files, results = [], {}
+    for path in paths[:args.limit]:
+        files.append(check_input(path, model.dtype, model.shape[1:]))
+        name = result_name(path, 0, args.outfmt)
         if name in results:
-            fail("%s and %s would both give the result %s_0; rename one" % (results[name], path, name))
+            fail("%s and %s would both give the result %s; rename one" % (results[name], path, name))
         results[name] = path
     return files, dict(facts, images=len(files))
 
 
-def read_manifest(folder):
-    """(recipe, shard, {file name: (size, mtime_ns)}, SHA-256) as imagenet_torch_preprocess.py recorded them."""
-    for name in (".recipe.json", ".manifest"):
-        if not os.path.isfile(os.path.join(folder, name)):
-            fail("%s: its %s is missing; run imagenet_torch_preprocess.py again" % (folder, name))
-    path = os.path.join(folder, ".recipe.json")
-    document = parse_json(read_file(path, 2 ** 20), path)
-    recipe = checked_recipe(document.get("recipe") if isinstance(document, dict) else None, path)
-    if recipe is None:
-        fail("%s: holds no recipe; run imagenet_torch_preprocess.py again" % path)
-    path = os.path.join(folder, ".manifest")
-    data = read_file(path, 2 ** 31)
-    try:
-        rows = json.loads("[%s]" % ",".join(data.decode().splitlines()))
-        manifest = {name + ".bin": (size, mtime) for name, _, _, _, size, mtime in rows}
-    except (ValueError, TypeError, RecursionError) as error:
-        fail("%s: is not as it was written: %s; run imagenet_torch_preprocess.py again" % (path, error))
-    return recipe, document.get("shard"), manifest, hashlib.sha256(data).hexdigest()
-
-
-def check_manifest(folder, manifest, paths, whole):
-    """Exit unless the files are those, and as they were, when the preprocessing ended."""
+def read_prepared(folder, paths, whole):
+    """(recipe, shard, SHA-256 of the manifest); exits unless the files are as imagenet_torch_preprocess.py left them."""
     remedy = "is not as imagenet_torch_preprocess.py left it; run that again (copies keep times with cp -p, scp -p, rsync -a)"
+    record, listing = os.path.join(folder, ".recipe.json"), os.path.join(folder, ".manifest")
+    for path in (record, listing):
+        if not os.path.isfile(path):
+            fail("%s: is missing: the folder %s" % (path, remedy))
+    told, data = parse_json(read_file(record), record), read_file(listing)
+    try:
+        recipe, shard = told["recipe"], told["shard"]
+        rows = json.loads("[%s]" % ",".join(data.decode().splitlines()))
+        manifest = {name + ".bin": (size, mtime_ns) for name, _, _, _, size, mtime_ns in rows}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        fail("%s: %s: the folder %s" % (listing, error, remedy))
     for path in paths:
         state = os.stat(path)
         if manifest.get(os.path.basename(path)) != (state.st_size, state.st_mtime_ns):
@@ -298,65 +274,57 @@ def check_manifest(folder, manifest, paths, whole):
     if whole and len(manifest) != len(paths):
         missing = sorted(set(manifest) - {os.path.basename(path) for path in paths})
         fail("%s: %d files are missing, first %s; it %s" % (folder, len(missing), missing[0], remedy))
+    return recipe, shard, hashlib.sha256(data).hexdigest()
 
 
-def check_input(path, dtype, shape):
-    """The file, when it is exactly one image of the model's dtype and shape."""
-    values = dtype.itemsize * int(np.prod(shape[1:]))
-    sides, offset = "x".join(map(str, shape[1:])), 0
+def check_input(path, dtype, sides):
+    """The file, when it is exactly one image of the model's dtype and sides."""
     try:
-        state = os.stat(path)
+        state, offset = os.stat(path), 0
     except FileNotFoundError:
         fail("%s: no such input file or folder" % path)
     if not stat.S_ISREG(state.st_mode):
         fail("%s: is no regular file" % path)
+    wanted = "%s %s" % (dtype.name, "x".join(map(str, sides)))
     if path.lower().endswith(".npy"):
-        with open(path, "rb") as file:
-            head = io.BytesIO(file.read(16384))
         try:
-            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            found, fortran, kind = read_header[np.lib.format.read_magic(head)](head)
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            offset, found = array.offset, "%s %s" % (array.dtype, "x".join(map(str, array.shape)))
         except Exception as error:  # numpy evaluates the header as Python; whatever that raises, it is none
             fail("%s: is no .npy of an array: %s" % (path, error))
-        if kind != dtype or found not in (shape[1:], (1,) + shape[1:]) or fortran:
-            fail("%s: holds %s values%s of shape %s, the model takes %s of %s" % (
-                path, kind, " in Fortran order" if fortran else "", found, dtype.name, sides))
-        offset = head.tell()
+        if array.dtype != dtype or array.shape not in (sides, (1,) + sides) or not array.flags.c_contiguous:
+            fail("%s: holds %s, the model takes %s in C order" % (path, found, wanted))
+    values = dtype.itemsize * int(np.prod(sides))
     if state.st_size != offset + values:
-        fail("%s: holds %d bytes; one image of the model's input, %s %s, has %d: made for another model, or truncated" % (
-            path, state.st_size - offset, dtype.name, sides, values))
+        fail("%s: holds %d bytes; one image of the model's input, %s, has %d: made for another model, or truncated" % (
+            path, state.st_size - offset, wanted, values))
     return File(path, state.st_size, state.st_mtime_ns, offset)
 
+
+# --- the runs: one thread reads, computes and writes, for ONNX Runtime's own threads need all the cores that there are
 
 def read_batch(group, batch):
     """Fill an array of the model's shape; a last short group is padded with its first file, as ais_bench pads."""
     rows = batch.reshape(len(batch), -1).view(np.uint8)
     for row, file in zip(rows, group):
-        descriptor = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            state = os.fstat(descriptor)
+        with naming(file.path), open(file.path, "rb", 0) as source:
+            state = os.fstat(source.fileno())
             if (state.st_size, state.st_mtime_ns) != (file.size, file.mtime_ns) \
-                    or os.preadv(descriptor, [row], file.offset) != row.nbytes:
-                raise ValueError("%s: was changed while this ran" % file.path)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, file.path) from error
-        finally:
-            os.close(descriptor)
+                    or os.preadv(source.fileno(), [row], file.offset) != row.nbytes:
+                fail("%s: was changed while this ran" % file.path)
     rows[len(group):] = rows[0]
-    return batch
 
 
 def compute(model, batch, loop, times):
     """Outputs for one batch, floats as little-endian float32; the milliseconds of each of the loop's runs go to times."""
-    feed = {model.input: batch}
     for _ in range(loop):
         start = time.perf_counter()
         try:
-            outputs = model.session.run(None, feed)
+            outputs = model.session.run(None, {model.input: batch})
         except Exception as error:  # as above
             fail("%s: ONNX Runtime cannot run it on a batch of %d: %s" % (model.path, len(batch), str(error)[:500]))
         times.append((time.perf_counter() - start) * 1000)
-    for place, (told, output) in enumerate(zip(model.session.get_outputs(), outputs)):
+    for place, (told, output) in enumerate(zip(model.outputs, outputs)):
         sound = isinstance(output, np.ndarray) and output.dtype.kind in "fiub" and output.shape[:1] == (len(batch),)
         if not sound or (place == 0 and (output.ndim != 2 or output.shape[1] < 2)):
             fail("%s: its output %s is a %s of shape %s for a batch of %d; scores are of shape (batch, classes), 2 at least"
@@ -393,211 +361,60 @@ def encoded(values, outfmt):
     return file.getvalue()
 
 
-def write_batch(partial, index, group, outputs, outfmt, line):
-    """NAME_0.txt (.bin, .npy) for each file of the group, NAME_1 for a second output; then their line in the journal."""
-    line["files"] = {}
-    for row, file in enumerate(group):
-        for place, output in enumerate(outputs):
-            values = output[row:row + 1]
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                raise ValueError("%s: the model's output %d for it is not finite (NaN or infinite)" % (file.path, place))
-            name, data = result_name(file.path, place, outfmt), encoded(values, outfmt)
-            write_file(os.path.join(partial.folder, name), data)
-            line["files"][name] = len(data)
-    line["batch"] = index
-    partial.journal(line)
-
-
 def result_name(path, place, outfmt):
     return "%s_%d.%s" % (os.path.basename(path).split(".")[0], place, outfmt.lower())
 
 
-class Partial:
-    """OUTPUT/.DIRNAME.partial, held by this process alone; lines: what an earlier run with the same identity has finished."""
-
-    def __init__(self, final, identity):
-        self.final = final
-        self.folder = os.path.join(os.path.dirname(final), ".%s.partial" % os.path.basename(final))
-        os.makedirs(os.path.dirname(final) or ".", exist_ok=True)
-        self.lock()
-        path = os.path.join(self.folder, ".progress")
-        old = os.path.join(self.folder, ".old")
-        if os.path.isdir(old) and not os.path.lexists(final):  # killed between the two renames of publish
-            os.rename(old, final)
-        head, self.lines = read_journal(path, self.folder) if os.path.lexists(path) else (None, [])
-        if head is not None and head != identity:
-            if identity["input"]:
-                print("%s: an unfinished run with other %s stands there; starting afresh" % (
-                    self.folder, ", ".join(sorted(key for key in identity if identity[key] != head.get(key)))))
-            self.lines = []
-        self.begun = bool(self.lines)
-        kept = set(itertools.chain.from_iterable(line["files"] for line in self.lines))
-        for name in os.listdir(self.folder):
-            if name == ".old":
-                remove_results(os.path.join(self.folder, name))
-            elif name not in kept and name not in (".lock", ".progress"):
-                if name not in OWN and (head is None or not RESULT_NAME.match(name)):
-                    fail("%s: holds %s, which no run left there; move it away" % (self.folder, name))
-                os.unlink(os.path.join(self.folder, name))
-        following = os.path.join(self.folder, ".next")
-        write_file(following, "".join(json.dumps(line) + "\n" for line in [identity] + self.lines).encode())
-        os.replace(following, path)
-        self.progress = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
-
-    def lock(self):
-        path = os.path.join(self.folder, ".lock")
-        while True:
-            try:
-                os.mkdir(self.folder)
-            except FileExistsError:
-                if os.path.islink(self.folder) or not os.path.isdir(self.folder):
-                    fail("%s: is no folder of this script's; move it away" % self.folder)
-            try:
-                self.held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-                fcntl.flock(self.held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(self.held), os.stat(path)):  # else its holder published and removed it meanwhile
-                    return
-            except FileNotFoundError:
-                continue
-            except BlockingIOError:
-                fail("%s: another onnx_infer.py is writing there; wait for it or choose another --output_dirname" % self.final)
-
-    def journal(self, line):
-        self.begun = True
-        try:
-            append(self.progress, (json.dumps(line) + "\n").encode())
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, os.path.join(self.folder, ".progress")) from error
-
-    def discard(self):
-        """Nothing in it is worth going on from."""
-        for name in os.listdir(self.folder):
-            if name == ".old":
-                remove_results(os.path.join(self.folder, name))
-            elif name in OWN or RESULT_NAME.match(name):
-                os.unlink(os.path.join(self.folder, name))
-        os.rmdir(self.folder)
-
-    def publish(self, summary):
-        """The whole results in their place, then the summary beside them: where that is, the results are whole and its own."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # they come when this is done
-        inner, link = os.path.join(self.folder, ".summary.json"), os.path.join(self.folder, ".link")
-        data = json.dumps(summary, allow_nan=False).encode()
-        write_file(inner, data)
-        try:
-            os.link(inner, link)
-        except OSError:  # file systems without hard links
-            write_file(link, data)
-        check_output(self.final)
-        if os.path.lexists(self.final + "_summary.json"):
-            os.unlink(self.final + "_summary.json")
-        if os.path.lexists(self.final):
-            os.rename(self.final, os.path.join(self.folder, ".old"))
-        os.rename(self.folder, self.final)
-        if os.path.isdir(os.path.join(self.final, ".old")):
-            remove_results(os.path.join(self.final, ".old"))
-        os.replace(os.path.join(self.final, ".link"), self.final + "_summary.json")
-        for name in (".progress", ".lock"):
-            os.unlink(os.path.join(self.final, name))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-
-
-def read_journal(path, folder):
-    """(identity, lines of the batches finished without a gap, their files being there in full)."""
-    lines = []
-    for text in read_file(path, 2 ** 31).split(b"\n")[:-1]:  # what a kill tore has no newline
-        try:
-            line = json.loads(text.decode())
-            if lines and (line["batch"] != len(lines) - 1 or any(
-                    os.lstat(os.path.join(folder, name)).st_size != size for name, size in line["files"].items())):
-                break
-        except (ValueError, KeyError, TypeError, AttributeError, OSError):
-            break
-        lines.append(line)
-    return (lines[0], lines[1:]) if lines and isinstance(lines[0], dict) else (None, [])
-
-
-def remove_results(folder):
-    """Delete a result folder that check_output has seen."""
-    for name in os.listdir(folder):
-        if name == ".old":
-            remove_results(os.path.join(folder, name))
-        else:
-            os.unlink(os.path.join(folder, name))
-    os.rmdir(folder)
-
-
-def check_output(final):
-    """Exit unless a result folder and a summary that are already there are, by their own record, ours to replace."""
-    advice = "; move it away or choose another --output_dirname"
-    record, names, summary = os.path.join(final, ".summary.json"), set(OWN), None
-    if os.path.islink(final) or os.path.lexists(final) and not os.path.isdir(final):
-        fail("%s: is a link or a file, not a folder%s" % (final, advice))
-    if os.path.isdir(final):
-        if os.path.lexists(record):
-            summary = read_file(record, 2 ** 31)
-            try:
-                names.update(os.path.basename(path) for info in json.loads(summary.decode())["filesinfo"].values()
-                             for path in info["outfiles"])
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                fail("%s: is not as it was written: %s%s" % (record, error, advice))
-        others = sorted(name for name in os.listdir(final) if name not in names or summary is None)
-        if others:
-            fail("%s: holds files that its record (.summary.json) does not list, first %s, and would be replaced%s"
-                 % (final, others[0], advice))
-    beside = final + "_summary.json"
-    if os.path.lexists(beside) and (os.path.islink(beside) or summary is None or read_file(beside, 2 ** 31) != summary):
-        fail("%s: is not the record of results in %s%s" % (beside, final, advice))
+def write_batch(folder, group, outputs, outfmt):
+    """NAME_0.txt (.bin, .npy) for each file of the group, NAME_1 for a second output; returns {name: bytes}."""
+    sizes = {}
+    for place, output in enumerate(outputs):
+        for row, file in enumerate(group):
+            values = output[row:row + 1]
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                fail("%s: the model's output %d for it is not finite (NaN or infinite)" % (file.path, place))
+            name, data = result_name(file.path, place, outfmt), encoded(values, outfmt)
+            write_file(os.path.join(folder, name), data)
+            sizes[name] = len(data)
+    return sizes
 
 
 def infer(model, files, args, partial):
-    """All files through the session, reading ahead and writing behind it; returns (times, facts of the outputs, wall)."""
-    size = model.shape[0]
+    """All files through the session; returns (times, facts of the outputs, wall)."""
+    size, batch = model.shape[0], np.empty(model.shape, model.dtype)
     groups = [files[first:first + size] for first in range(0, len(files), size)]
-    buffers = [np.empty(model.shape, model.dtype) for _ in range(min(AHEAD + 1, len(groups)))]
     lines = partial.lines if partial else []
-    times = list(itertools.chain.from_iterable(line["times"] for line in lines))
+    done, times = len(lines), [each for line in lines for each in line["times"]]
     facts = lines[0]["facts"] if lines else None
     wall = dict(lines[-1]["wall"]) if lines else dict.fromkeys(("seconds", "reading", "computing", "writing"), 0.0)
-    done = len(lines)
     if done:
         print("going on after batch %d of %d, where an earlier run was stopped" % (done, len(groups)))
-    if done < len(groups):
-        read_batch(groups[done], buffers[0])
-        compute(model, buffers[0], args.warmup_count, [])
-    before = time.perf_counter() - wall["seconds"]
-    with concurrent.futures.ThreadPoolExecutor(1) as reader, concurrent.futures.ThreadPoolExecutor(1) as writer, \
-            tqdm(total=len(files), initial=min(done * size, len(files)), unit="file", desc="infer", disable=None) as bar:
-        def wait(future, what):
-            start = time.perf_counter()
-            value = future.result()
-            wall[what] += time.perf_counter() - start
-            return value
-
-        def read(index):
-            return reader.submit(read_batch, groups[index], buffers[index % len(buffers)])
-
-        reads = collections.deque(read(index) for index in range(done, min(done + AHEAD, len(groups))))
-        writes = collections.deque()
+    if done < len(groups) and args.warmup_count:
+        read_batch(groups[done], batch)
+        compute(model, batch, args.warmup_count, [])
+    begin = time.perf_counter() - wall["seconds"]
+    with tqdm(total=len(files), initial=min(done * size, len(files)), unit="file", desc="infer", disable=None) as bar:
         for index in range(done, len(groups)):
-            batch, mine = wait(reads.popleft(), "reading"), []
-            if index + AHEAD < len(groups):
-                reads.append(read(index + AHEAD))
+            start, mine = time.perf_counter(), []
+            read_batch(groups[index], batch)
+            for file in groups[index + 1] if index + 1 < len(groups) else []:  # the kernel reads them during the computation
+                with open(file.path, "rb", 0) as coming:
+                    os.posix_fadvise(coming.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+            wall["reading"] += time.perf_counter() - start
             outputs = compute(model, batch, args.loop, mine)
-            times += mine
+            start = time.perf_counter()
             wall["computing"] += sum(mine) / 1000
             line = {"times": mine}
             if facts is None:
                 line["facts"] = facts = output_facts(model, outputs, len(groups[index]), args.outfmt)
             if partial:
-                line["wall"] = dict(wall, seconds=time.perf_counter() - before)
-                writes.append(writer.submit(write_batch, partial, index, groups[index], outputs, args.outfmt, line))
-            while len(writes) > AHEAD:
-                wait(writes.popleft(), "writing")
+                line["files"] = write_batch(partial.folder, groups[index], outputs, args.outfmt)
+                partial.begun = True
+                partial.journal(dict(line, wall=dict(wall, seconds=time.perf_counter() - begin)))
+            wall["writing"] += time.perf_counter() - start
+            times += mine
             bar.update(len(groups[index]))
-        while writes:
-            wait(writes.popleft(), "writing")
-    wall["seconds"] = time.perf_counter() - before
+    wall["seconds"] = time.perf_counter() - begin
     return times, facts, dict(wall, images_per_second=len(files) / wall["seconds"], resumed=done > 0)
 
 
@@ -609,7 +426,7 @@ def output_facts(model, outputs, rows, outfmt):
         fail("%s: its scores are probabilities, which TXT's %%f flattens into ties; use --outfmt BIN" % model.path)
     return {"probabilities": probabilities, "outputs": [
         {"name": told.name, "dtype": output.dtype.name, "shape": list(output.shape[1:])}
-        for told, output in zip(model.session.get_outputs(), outputs)]}
+        for told, output in zip(model.outputs, outputs)]}
 
 
 def pure_inference(model, args, partial):
@@ -619,29 +436,137 @@ def pure_inference(model, args, partial):
         # Random bytes are often NaN as floats, which are slow on some CPUs; random values in their place.
         batch = np.random.RandomState(0).randint(0, 256, model.shape).astype(model.dtype)
     warm, times, runs = [], [], args.loop
-    outputs = compute(model, batch, max(3, args.warmup_count) if args.seconds else args.warmup_count, warm) if \
-        args.seconds or args.warmup_count else None
+    if args.seconds or args.warmup_count:
+        compute(model, batch, max(3, args.warmup_count) if args.seconds else args.warmup_count, warm)
     if args.seconds:
         runs = max(10, math.ceil(1000 * args.seconds / float(np.median(warm))))
-    with tqdm(total=runs, unit="run", desc="pure inference", disable=None) as bar:
-        for _ in range(runs):
-            outputs = compute(model, batch, 1, times)
-            bar.update(1)
+    outputs = compute(model, batch, runs, times)
     facts = output_facts(model, outputs, len(batch), args.outfmt if partial else "BIN")
-    if partial:
-        for place, output in enumerate(outputs):
-            name = result_name("pure_infer_data", place, args.outfmt)
-            write_file(os.path.join(partial.folder, name), encoded(output, args.outfmt))
-    return times, facts
+    for place, output in enumerate(outputs if partial else []):
+        name = result_name("pure_infer_data", place, args.outfmt)
+        write_file(os.path.join(partial.folder, name), encoded(output, args.outfmt))
+    return times, facts, None
 
+
+# --- the folder of the results
+
+class Partial:
+    """OUTPUT/.DIRNAME.partial, held by this process alone; lines: what an earlier run with the same identity has finished."""
+
+    def __init__(self, final, identity):
+        self.final = final
+        self.folder = os.path.join(os.path.dirname(final), ".%s.partial" % os.path.basename(final))
+        os.makedirs(os.path.dirname(final) or ".", exist_ok=True)
+        self.lock()
+        path, old = os.path.join(self.folder, ".progress"), os.path.join(self.folder, ".old")
+        if os.path.isdir(old) and not os.path.lexists(final):  # killed between the two renames of publish
+            os.rename(old, final)
+        head, self.lines = read_journal(path, self.folder) if os.path.lexists(path) else (None, [])
+        if head not in (None, identity):
+            if identity["input"]:
+                print("%s: an unfinished run with other %s stands there; starting afresh" % (
+                    self.folder, ", ".join(sorted(key for key in identity if identity[key] != head.get(key)))))
+            self.lines = []
+        kept = {name for line in self.lines for name in line["files"]} | {".lock", ".progress"}
+        for name in sorted(set(os.listdir(self.folder)) - kept):
+            if name not in OWN and (head is None or not RESULT_NAME.match(name)):
+                fail("%s: holds %s, which no run left there; move it away" % (self.folder, name))
+            remove(os.path.join(self.folder, name))
+        self.begun, self.progress = bool(self.lines), open(os.path.join(self.folder, ".next"), "xb", 0)
+        for line in [identity] + self.lines:
+            self.journal(line)
+        os.replace(self.progress.name, path)
+
+    def journal(self, line):
+        with naming(self.progress.name):
+            self.progress.write((json.dumps(line) + "\n").encode())
+
+    def lock(self):
+        path = os.path.join(self.folder, ".lock")
+        while True:
+            if os.path.islink(self.folder) or os.path.lexists(self.folder) and not os.path.isdir(self.folder):
+                fail("%s: is no folder of this script's; move it away" % self.folder)
+            os.makedirs(self.folder, exist_ok=True)
+            try:
+                self.held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+                fcntl.flock(self.held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(self.held), os.stat(path)):  # else its holder published and removed it meanwhile
+                    return
+            except FileNotFoundError:
+                continue
+            except BlockingIOError:
+                fail("%s: another onnx_infer.py is writing there; wait for it or choose another --output_dirname" % self.final)
+
+    def publish(self, summary):
+        """The whole results in their place, then the summary beside them: where that is, the results are whole and its own."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))  # they come when this is done
+        inner, link = os.path.join(self.folder, ".summary.json"), os.path.join(self.folder, ".link")
+        data, beside = json.dumps(summary, allow_nan=False).encode(), self.final + "_summary.json"
+        write_file(inner, data)
+        try:
+            os.link(inner, link)
+        except OSError:  # file systems without hard links
+            write_file(link, data)
+        check_output(self.final)
+        if os.path.lexists(beside):
+            os.unlink(beside)
+        if os.path.lexists(self.final):
+            os.rename(self.final, os.path.join(self.folder, ".old"))
+        os.rename(self.folder, self.final)
+        os.replace(os.path.join(self.final, ".link"), beside)
+        for name in (".old", ".progress", ".lock"):
+            remove(os.path.join(self.final, name))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+
+
+def remove(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def read_journal(path, folder):
+    """(identity, lines of the batches whose files are there in full)."""
+    lines = []
+    for text in read_file(path).split(b"\n")[:-1]:  # what a kill tore has no newline
+        try:
+            line = json.loads(text.decode())
+            if lines and any(os.lstat(os.path.join(folder, name)).st_size != size for name, size in line["files"].items()):
+                break
+        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+            break
+        lines.append(line)
+    return (lines[0], lines[1:]) if lines and isinstance(lines[0], dict) else (None, [])
+
+
+def check_output(final):
+    """Exit unless a result folder and a summary that are already there are, by their own record, ours to replace."""
+    record, beside, summary, names = os.path.join(final, ".summary.json"), final + "_summary.json", None, set()
+    if os.path.islink(final) or os.path.lexists(final) and not os.path.isdir(final):
+        fail("%s: is a link or a file, not a folder%s" % (final, ADVICE))
+    if os.path.lexists(record):
+        summary = read_file(record)
+        try:
+            infos = json.loads(summary.decode())["filesinfo"].values()
+            names = {os.path.basename(path) for info in infos for path in info["outfiles"]} | set(OWN)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            fail("%s: is not as it was written: %s%s" % (record, error, ADVICE))
+    others = sorted(set(os.listdir(final)) - names) if os.path.isdir(final) else []
+    if others:
+        fail("%s: holds files that its record (.summary.json) does not list, first %s, and would be replaced%s"
+             % (final, others[0], ADVICE))
+    if os.path.lexists(beside) and (os.path.islink(beside) or summary is None or read_file(beside) != summary):
+        fail("%s: is not the record of results in %s%s" % (beside, final, ADVICE))
+
+
+# --- the record
 
 def statistics(milliseconds):
     """Keys as ais_bench 0.0.2 writes them; zeros for an empty list, as there."""
-    if not milliseconds:
-        return {"min": 0.0, "max": 0.0, "mean": 0.0, "median": 0.0, "percentile(99%)": 0.0, "count": 0}
-    return {"min": min(milliseconds), "max": max(milliseconds), "mean": float(np.mean(milliseconds)),
-            "median": float(np.median(milliseconds)), "percentile(99%)": float(np.percentile(milliseconds, 99)),
-            "count": len(milliseconds)}
+    numbers = milliseconds or [0.0]
+    return {"min": min(numbers), "max": max(numbers), "mean": float(np.mean(numbers)), "median": float(np.median(numbers)),
+            "percentile(99%)": float(np.percentile(numbers, 99)), "count": len(milliseconds)}
 
 
 def performance(times, batch_size):
@@ -660,62 +585,43 @@ def performance(times, batch_size):
 
 def summarise(model, args, times, facts, wall, inputs, files_info):
     """ais_bench's keys, then what this run was."""
-    flags = re.search(r"^flags\s*:(.*)$", cpu_info(), re.M)
+    told, flags = performance(times, model.shape[0]), re.search(r"^flags\s*:(.*)$", proc("cpuinfo"), re.M)
     # The CPU computes where the data lies: there are no copies to a device and back, so their lists stay empty.
     summary = {"filesinfo": files_info, "NPU_compute_time": statistics(times), "H2D_latency": statistics([]),
-               "D2H_latency": statistics([]), "throughput": 1000 * model.shape[0] / float(np.mean(times)),
+               "D2H_latency": statistics([]), "throughput": told["images_per_second"],
                "npu_compute_time_list": times, "args": sys.argv, "pid": os.getpid(),
                "schema": 1, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "engine": model.engine,
                "device": model.device, "devices": [], "batch_size": model.shape[0], "outfmt": args.outfmt, "input": inputs,
-               "script_sha256": args.script_sha256, "machine": machine(),
+               "script_sha256": args.script_sha256, "machine": args.machine,
                "vnni": bool({"avx512_vnni", "avx_vnni"} & set(flags.group(1).split())) if flags else None,
-               "performance": performance(times, model.shape[0]), "h2d_ms": None, "d2h_ms": None, "wall": wall, "npu": None,
-               "parts": None}
+               "performance": told, "h2d_ms": None, "d2h_ms": None, "wall": wall, "npu": None, "parts": None}
     return dict(summary, **dict(model.facts, **facts))
-
-
-def machine():
-    return "%s, %s, %d CPUs" % (cpu_name(), platform.machine(), os.cpu_count() or 1)
 
 
 def identity_of(model, args, files, inputs):
     """All that decides a result; a run that was killed goes on only where all of it is the same. Pure inference never does."""
     listed = hashlib.sha256(json.dumps([[os.path.abspath(file.path)] + list(file[1:]) for file in files]).encode()).hexdigest()
-    return dict(model.facts["packages"], model=model.facts["model"]["sha256"], input=files and inputs and listed,
+    return dict(model.facts["packages"], model=model.facts["model"]["sha256"], input=inputs and listed,
                 manifest=inputs and inputs["manifest_sha256"], batchsize=model.shape[0], outfmt=args.outfmt, loop=args.loop,
-                warmup_count=args.warmup_count, provider=args.provider, threads=args.threads, machine=machine(),
+                warmup_count=args.warmup_count, provider=args.provider, threads=args.threads, machine=args.machine,
                 script=args.script_sha256)
 
 
+# --- the command line
+
 def parse_args():
-    def positive(text):
-        if not text.isdigit() or len(text) > 9 or int(text) < 1:
-            raise argparse.ArgumentTypeError("%r is not a positive whole number below 10^9" % text)
-        return int(text)
+    def number(kind, least, most):
+        def checked(text):
+            try:
+                value = kind(text)
+            except ValueError:
+                value = math.nan
+            if not least <= value <= most:
+                raise argparse.ArgumentTypeError("%r is no number from %s to %s" % (text, least, most))
+            return value
+        return checked
 
-    def count(text):
-        return 0 if text == "0" else positive(text)
-
-    def threads(text):
-        if positive(text) > THREADS_LIMIT:
-            raise argparse.ArgumentTypeError("%s threads are more than %d, the most that are sensible" % (text, THREADS_LIMIT))
-        return positive(text)
-
-    def seconds(text):
-        if not re.match(r"\d+(\.\d+)?$", text) or not 0 < float(text) <= 86400:
-            raise argparse.ArgumentTypeError("%r is not a number of seconds from 0 to 86400" % text)
-        return float(text)
-
-    def provider(text):
-        if not re.match(r"\w+(,[^=,]+=[^,]*)*$", text):
-            raise argparse.ArgumentTypeError("%r is not NAME[,KEY=VALUE...]" % text)
-        return text
-
-    def boolean(text):
-        if text.lower() not in ("1", "true", "yes", "y", "t", "0", "false", "no", "n", "f"):
-            raise argparse.ArgumentTypeError("%r is neither true nor false" % text)
-        return text.lower() in ("1", "true", "yes", "y", "t")
-
+    positive = number(int, 1, 10 ** 9)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser = argparse.ArgumentParser(description="ais_bench's options and result files, on ONNX Runtime.", allow_abbrev=False)
     add = parser.add_argument
@@ -725,29 +631,31 @@ def parse_args():
     add("--output_dirname", "--output-dirname", metavar="NAME", help="folder in DIR (default: date and time)")
     add("--outfmt", choices=["TXT", "BIN", "NPY"], default="BIN", help="format of the results (default: %(default)s)")
     add("-l", "--loop", metavar="N", type=positive, help="runs of each batch (default: 1)")
-    add("--seconds", metavar="S", type=seconds, help="pure inference for about so long, in place of --loop")
+    add("--seconds", metavar="S", type=number(float, 0.001, 86400), help="pure inference for about so long, in place of --loop")
     add("--batchsize", metavar="N", type=positive, help="batch size of a model whose batch is open (default: 1)")
-    add("--warmup_count", "--warmup-count", metavar="N", type=count, default=1,
+    add("--warmup_count", "--warmup-count", metavar="N", type=number(int, 0, 10 ** 9), default=1,
         help="runs before the timed ones (default: %(default)s)")
     add("--pure_data_type", "--pure-data-type", choices=["zero", "random"], default="zero", help="what pure inference feeds")
-    add("--display_all_summary", "--display-all-summary", metavar="1", type=boolean, nargs="?", const=True, default=False,
-        help="print the copies' times too (zero on a CPU)")
-    add("--threads", metavar="N", type=threads, default=cpus,
+    add("--display_all_summary", "--display-all-summary", metavar="1", type=str.lower, nargs="?", const="1", default="0",
+        choices=["1", "true", "yes", "y", "t", "0", "false", "no", "n", "f"], help="print the copies' times too (zero on a CPU)")
+    add("--threads", metavar="N", type=number(int, 1, THREADS_LIMIT), default=cpus,
         help="threads of ONNX Runtime (default: the CPUs this process may use, here %(default)s)")
-    add("--provider", metavar="NAME[,KEY=VALUE...]", type=provider, default="CPU",
+    add("--provider", metavar="NAME[,KEY=VALUE...]", default="CPU",
         help="what ONNX Runtime computes with, such as CUDA, OpenVINO, CANN (default: %(default)s)")
     add("--limit", metavar="N", type=positive, help="only the first N files")
     args = parser.parse_args()
     if args.seconds and (args.loop or args.input):
         parser.error("--seconds is for pure inference, without --loop and --input")
+    if not re.match(r"\w+(,[^=,]+=[^,]*)*$", args.provider) or re.match("(?i)cpu.*,", args.provider):
+        parser.error("--provider %s: is not NAME[,KEY=VALUE...]; the CPU has no options but --threads" % args.provider)
     if args.output is None and args.output_dirname is not None:
         parser.error("--output_dirname goes with --output")
-    name = args.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S")
-    if args.output_dirname == "" or os.path.isabs(name) or ".." in name.split(os.sep) or os.path.normpath(name) == ".":
-        parser.error("--output_dirname %r names no folder inside --output" % args.output_dirname)
+    name = time.strftime("%Y_%m_%d-%H_%M_%S") if args.output_dirname is None else args.output_dirname
+    if os.path.isabs(name) or ".." in name.split(os.sep) or os.path.normpath(name) == ".":
+        parser.error("--output_dirname %r names no folder inside --output" % name)
     args.output_dirname, args.loop = os.path.normpath(name), args.loop or 1
-    with open(os.path.abspath(__file__), "rb") as file:
-        args.script_sha256 = hashlib.sha256(file.read()).hexdigest()
+    args.machine = "%s, %s, %d CPUs" % (cpu_name(), platform.machine(), os.cpu_count() or 1)
+    args.script_sha256 = hashlib.sha256(read_file(os.path.abspath(__file__))).hexdigest()
     return args
 
 
@@ -757,30 +665,17 @@ def main():
     if final:
         check_output(final)
     model = open_model(args)
-    files, inputs, partial, files_info = [], None, None, {}
-    if args.input:
-        files, inputs = find_inputs(args.input, args.limit, model.dtype, model.shape)
-        wanted, found = model.facts["model"]["recipe"], inputs["recipe"]
-        if wanted and found and wanted != found:
-            fail("%s: was prepared otherwise than %s takes its images (%s); prepare the images for this model" % (
-                args.input, model.path, ", ".join("%s %s, not %s" % (key, found[key], wanted[key])
-                                                  for key in RECIPE if found[key] != wanted[key])))
-        if final and os.path.realpath(final) in {os.path.realpath(os.path.dirname(file.path)) for file in files}:
-            fail("%s: is the folder of the inputs; choose another --output_dirname" % final)
-    if final:
-        partial = Partial(final, identity_of(model, args, files, inputs))
+    files, inputs = find_inputs(args, model) if args.input else ([], None)
+    if final and os.path.realpath(final) in {os.path.realpath(os.path.dirname(file.path)) for file in files}:
+        fail("%s: is the folder of the inputs; choose another --output_dirname" % final)
+    partial = Partial(final, identity_of(model, args, files, inputs)) if final else None
     try:
-        if args.input:
-            times, facts, wall = infer(model, files, args, partial)
-        else:
-            times, facts, wall = pure_inference(model, args, partial) + (None,)
+        times, facts, wall = infer(model, files, args, partial) if args.input else pure_inference(model, args, partial)
     except BaseException as error:
-        refused = isinstance(error, ValueError) or getattr(error, "code", 0) == 1
-        if partial and (refused or not partial.begun):  # else what is finished is kept
-            partial.discard()
-        if isinstance(error, ValueError):  # what a thread says of a file
-            fail(error)
+        if partial and (getattr(error, "code", 0) == 1 or not partial.begun):  # else what is finished is kept
+            shutil.rmtree(partial.folder)
         raise
+    files_info = {}
     for index, path in enumerate([file.path for file in files] if args.input else ["pure_infer_data"]):
         results = [result_name(path, place, args.outfmt) for place in range(len(facts["outputs"]))] if final else []
         files_info[str(index)] = {"infiles": [path], "outfiles": [os.path.join(final, name) for name in results]}
@@ -788,9 +683,8 @@ def main():
     if partial:
         partial.publish(summary)
     print("engine: %s on %s" % (summary["engine"], summary["device"]))
-    shown = ["NPU_compute_time"] + (["H2D_latency", "D2H_latency"] if args.display_all_summary else [])
-    for key in shown:
-        label = "compute time" if key == "NPU_compute_time" else key
+    copies = ["H2D_latency", "D2H_latency"] if args.display_all_summary in ("1", "true", "yes", "y", "t") else []
+    for key, label in [("NPU_compute_time", "compute time")] + [(key, key) for key in copies]:
         print("%s (ms): " % label + ", ".join("%s %.3f" % pair for pair in summary[key].items() if pair[0] != "count"))
     print("throughput: %.2f images/s (batch size %d, %d runs)" % (summary["throughput"], model.shape[0], len(times)))
     if wall:

@@ -332,7 +332,7 @@ def test_npy_files_that_are_none_are_named(model, tmp_path):
     assert "a.npy: is no .npy" in error_of(tmp_path)
     with open(str(bad), "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (10 ** 12,)})
-    assert "a.npy: holds float32 values of shape (1000000000000,)" in error_of(tmp_path)
+    assert "a.npy: is no .npy" in error_of(tmp_path)
     bad.write_bytes(b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535)
     assert "a.npy: is no .npy" in error_of(tmp_path)
 
