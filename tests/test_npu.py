@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import FLOAT_RECIPE, command, contents, fails, script, small_onnx, succeeds, wait_until
+from conftest import FLOAT_RECIPE, REPOSITORY, command, contents, fails, script, small_onnx, succeeds, wait_until
 from test_npu_info import dressed
 
 SCRIPT = "npu_infer.py"
@@ -221,7 +221,7 @@ def test_a_uint8_model_does_not_take_one_float_file_for_four_images(infer, house
         assert "ran 4 times for 4 images at batch size 4, not 1 times" in sentence
     for path in sorted(folder.iterdir())[1:]:
         path.unlink()
-    for outfmt, said in (("TXT", "4 rows for 1 images"), ("BIN", "Give two files"), ("NPY", "expected were 1 x")):
+    for outfmt, said in (("TXT", "4 rows of values"), ("BIN", "Give two files"), ("NPY", "expected were 1 x")):
         assert said in infer(1, model=foreign, input=folder, outfmt=outfmt)
 
 
@@ -393,13 +393,20 @@ def test_the_stand_ins_answer_in_clicks_order(generation, house):
     assert ask(divide, "--help")[0] == 0 and ask(name, "--help")[0] == 2
 
 
-@pytest.mark.parametrize("arguments", [
+WRONG = [
     ["--device", "x"], ["--device", "0,0"], ["--device", "0,"], ["--loop", "0"], ["--seconds", "nan"],
     ["--seconds", "1", "--loop", "2"], ["--seconds", "1", "--input", "prep_dataset"], ["--outfmt", "CSV"],
     ["--output_dirname", "x"],
-    ["--output", ".", "--output_dirname", ".."], ["--output", ".", "--output_dirname", "/x"], ["--limit", "-1"]])
-def test_wrong_usage_exits_with_2(arguments, house):
-    fails(2, SCRIPT, "--model", "small_bs4.om", *arguments, cwd=str(house))
+    ["--output", ".", "--output_dirname", ".."], ["--output", ".", "--output_dirname", "/x"], ["--limit", "-1"]]
+
+
+def test_wrong_usage_exits_with_2(house):
+    fails(2, SCRIPT, "--model", "small_bs4.om", *WRONG[0], cwd=str(house))
+    code = "import json, sys, npu_infer\nfor sys.argv[1:] in json.loads(sys.argv[1]):\n    try:\n        npu_infer.parse_args()\n" \
+           "    except SystemExit as error:\n        print(error.code)\n    else:\n        print(sys.argv)"
+    lines = json.dumps([["--model", "small_bs4.om"] + arguments for arguments in WRONG])
+    process = subprocess.run([sys.executable, "-c", code, lines], cwd=str(REPOSITORY), stdout=subprocess.PIPE, encoding="utf-8")
+    assert process.stdout.split() == ["2"] * len(WRONG)
 
 
 @pytest.mark.parametrize("model", ["small.onnx", "missing.om", "prep_dataset"])

@@ -5,10 +5,8 @@ import sys
 import time
 from types import SimpleNamespace
 
-import numpy as np
-
 PURE_INFER_DATA, PURE_INFER_DATA_ZERO, PURE_INFER_DATA_RANDOM = ("pure_infer_data" + end for end in ("", "_zero", "_random"))
-BYTES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+BYTES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 COPIES = {"H2D": [], "D2H": []}  # milliseconds of the copies to a device and back, of all sessions of the process
 
 
@@ -85,7 +83,9 @@ class InferenceSession:
             data = file.read()
         if data[:4] != b"IMOD":
             raise RuntimeError("[-1][ACL: parse model failed] %s is no om" % model_path)
-        import onnxruntime  # here, so that --help answers at once
+        global np
+        import numpy as np
+        import onnxruntime  # both here, so that --help answers at once
         limits = onnxruntime.SessionOptions()
         limits.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(data[4:], limits, providers=["CPUExecutionProvider"])

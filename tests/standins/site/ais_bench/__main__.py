@@ -8,10 +8,8 @@ import signal
 import stat
 import sys
 import time
-from multiprocessing import get_context
 
 import aclruntime
-import numpy as np
 
 GENERATION = os.environ.get("STANDIN_GENERATION", "0.0.2")
 NEWER, CLICK = GENERATION != "0.0.2", GENERATION in ("2025", "2026")
@@ -272,7 +270,11 @@ def divided(files, count):
 
 
 def main():
+    global np
     args = by_click() if CLICK else by_argparse()
+    from multiprocessing import get_context
+
+    import numpy as np  # both here, so that --help answers at once
     if args.output is None and args.output_dirname is not None:
         raise RuntimeError("error bad parameters --output_dirname")
     files = files_of(args.input) if args.input else []
