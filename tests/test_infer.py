@@ -251,18 +251,18 @@ def test_a_folder_with_other_files_is_not_replaced(model, inputs, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_number_of_files(model, tmp_path):
-    code = "import resource, sys; sys.argv = sys.argv[1:]; import onnx_infer; onnx_infer.main(); " \
-           "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    peaks = []
+    code = "import json, onnx_infer, resource, sys\nfor sys.argv in json.loads(sys.argv[1]):\n    onnx_infer.main()\n" \
+           "    print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    lines = []
     for count in (100, 1000):
-        folder = tmp_path / ("in%d" % count)
+        folder = tmp_path / str(count)
         folder.mkdir()
         for number in range(count):
             (folder / ("%d.bin" % number)).write_bytes(bytes(SAMPLE))
-        process = subprocess.run([sys.executable, "-c", code, SCRIPT, "--model", str(model), "--input", str(folder), "--output",
-                                  str(tmp_path), "--output_dirname", "out"], cwd=str(REPOSITORY), stdout=subprocess.PIPE,
-                                 encoding="utf-8", check=True)
-        peaks.append(int(process.stdout.split()[-1]))
+        lines.append([SCRIPT, "--model", str(model), "--input", str(folder), "--output", str(tmp_path)])
+    process = subprocess.run([sys.executable, "-c", code, json.dumps([line + ["--output_dirname", "out"] for line in lines])],
+                             cwd=str(REPOSITORY), stdout=subprocess.PIPE, encoding="utf-8", check=True)
+    peaks = [int(line.split()[1]) for line in process.stdout.splitlines() if line.startswith("peak")]
     assert peaks[1] < peaks[0] + 900 * 4  # kB: names and times; a ResNet34's input is 588 kB
 
 
