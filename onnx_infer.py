@@ -101,19 +101,10 @@ def write_file(path, data):
         file.write(data)
 
 
-def proc(name):
-    """What the kernel tells in a file of /proc; nothing where there is none."""
-    try:
-        with open("/proc/" + name, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def cpu_name():
-    """As the kernel gives it; aarch64 kernels give none, then the architecture."""
-    found = re.search(r"^(?:model name|Hardware)\s*: *(.+)$", proc("cpuinfo"), re.M)
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
+def proc(name, pattern):
+    """What a file of /proc says by a pattern's group, or None; aarch64 kernels, for one, give no name of the CPU."""
+    found = re.search(pattern, read_file("/proc/" + name).decode("utf-8", "replace"), re.M)
+    return found and found.group(1).strip()
 
 
 def parse_json(data, path):
@@ -182,11 +173,11 @@ def open_model(args):
         "path": path, "bytes": len(data), "sha256": sha256, "onnx_sha256": sha256, "weights": metadata.get("weights"),
         "weights_sha256": metadata.get("weights_sha256"), "recipe": recipe, "calibration": calibration},
         "packages": {"python": platform.python_version(), "numpy": np.__version__, "onnxruntime": onnxruntime.__version__}}
-    device = "%s, %d threads" % (cpu_name(), args.threads)
+    device = "%s, %d threads" % (args.cpu, args.threads)
     if provider != "CPUExecutionProvider":
         told = dict(session.get_provider_options().get(provider, {}), **asked)
         which = told.get("device_type") or told.get("device_id") or "default device"
-        device = cpu_name() if which == "CPU" else " ".join([provider.replace("ExecutionProvider", ""), which])
+        device = args.cpu if which == "CPU" else " ".join([provider.replace("ExecutionProvider", ""), which])
     return Model(path, session, session.get_inputs()[0].name, session.get_outputs(), dtype, shape,
                  "onnxruntime %s %s" % (onnxruntime.__version__, provider), device, facts)
 
@@ -210,8 +201,10 @@ def input_of(args, session):
     elif args.batchsize not in (None, shape[0]):
         fail("%s: is made for batch size %d, --batchsize says %d" % (path, shape[0], args.batchsize))
     dtype = np.dtype(DTYPES[kind])
-    needed, available = int(np.prod(shape, dtype=object)) * dtype.itemsize, re.search(r"MemAvailable: *(\d+)", proc("meminfo"))
-    if needed > (int(available.group(1)) * 1024 if available else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+    needed, available = dtype.itemsize, proc("meminfo", r"^MemAvailable: *(\d+)")
+    for side in shape:
+        needed *= side
+    if available and needed > int(available) * 1024:
         fail("%s: batch size %d of shape %s needs %.1f GB for its inputs alone, more than there is; take a smaller --batchsize"
              % (path, shape[0], shape[1:], needed / 1e9))
     return dtype, tuple(shape)
@@ -585,7 +578,7 @@ def performance(times, batch_size):
 
 def summarise(model, args, times, facts, wall, inputs, files_info):
     """ais_bench's keys, then what this run was."""
-    told, flags = performance(times, model.shape[0]), re.search(r"^flags\s*:(.*)$", proc("cpuinfo"), re.M)
+    told, flags = performance(times, model.shape[0]), proc("cpuinfo", r"^flags\s*:(.*)$")
     # The CPU computes where the data lies: there are no copies to a device and back, so their lists stay empty.
     summary = {"filesinfo": files_info, "NPU_compute_time": statistics(times), "H2D_latency": statistics([]),
                "D2H_latency": statistics([]), "throughput": told["images_per_second"],
@@ -593,18 +586,9 @@ def summarise(model, args, times, facts, wall, inputs, files_info):
                "schema": 1, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "engine": model.engine,
                "device": model.device, "devices": [], "batch_size": model.shape[0], "outfmt": args.outfmt, "input": inputs,
                "script_sha256": args.script_sha256, "machine": args.machine,
-               "vnni": bool({"avx512_vnni", "avx_vnni"} & set(flags.group(1).split())) if flags else None,
+               "vnni": bool({"avx512_vnni", "avx_vnni"} & set(flags.split())) if flags else None,
                "performance": told, "h2d_ms": None, "d2h_ms": None, "wall": wall, "npu": None, "parts": None}
     return dict(summary, **dict(model.facts, **facts))
-
-
-def identity_of(model, args, files, inputs):
-    """All that decides a result; a run that was killed goes on only where all of it is the same. Pure inference never does."""
-    listed = hashlib.sha256(json.dumps([[os.path.abspath(file.path)] + list(file[1:]) for file in files]).encode()).hexdigest()
-    return dict(model.facts["packages"], model=model.facts["model"]["sha256"], input=inputs and listed,
-                manifest=inputs and inputs["manifest_sha256"], batchsize=model.shape[0], outfmt=args.outfmt, loop=args.loop,
-                warmup_count=args.warmup_count, provider=args.provider, threads=args.threads, machine=args.machine,
-                script=args.script_sha256)
 
 
 # --- the command line
@@ -654,7 +638,8 @@ def parse_args():
     if os.path.isabs(name) or ".." in name.split(os.sep) or os.path.normpath(name) == ".":
         parser.error("--output_dirname %r names no folder inside --output" % name)
     args.output_dirname, args.loop = os.path.normpath(name), args.loop or 1
-    args.machine = "%s, %s, %d CPUs" % (cpu_name(), platform.machine(), os.cpu_count() or 1)
+    args.cpu = proc("cpuinfo", r"^(?:model name|Hardware)\s*: *(.+)$") or platform.processor() or platform.machine()
+    args.machine = "%s, %s, %d CPUs" % (args.cpu, platform.machine(), os.cpu_count() or 1)
     args.script_sha256 = hashlib.sha256(read_file(os.path.abspath(__file__))).hexdigest()
     return args
 
@@ -668,7 +653,13 @@ def main():
     files, inputs = find_inputs(args, model) if args.input else ([], None)
     if final and os.path.realpath(final) in {os.path.realpath(os.path.dirname(file.path)) for file in files}:
         fail("%s: is the folder of the inputs; choose another --output_dirname" % final)
-    partial = Partial(final, identity_of(model, args, files, inputs)) if final else None
+    listed = hashlib.sha256(json.dumps([[os.path.abspath(file.path)] + list(file[1:]) for file in files]).encode()).hexdigest()
+    # All that decides a result; a run that was killed goes on only where all of it is the same. Pure inference never does.
+    identity = dict(model.facts["packages"], model=model.facts["model"]["sha256"], input=inputs and listed,
+                    manifest=inputs and inputs["manifest_sha256"], batchsize=model.shape[0],
+                    **{key: getattr(args, key) for key in ("outfmt", "loop", "warmup_count", "provider", "threads", "machine",
+                                                           "script_sha256")})
+    partial = Partial(final, identity) if final else None
     try:
         times, facts, wall = infer(model, files, args, partial) if args.input else pure_inference(model, args, partial)
     except BaseException as error:
