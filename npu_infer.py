@@ -42,6 +42,7 @@ sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be UTF-
 import argparse  # noqa: E402 (Ctrl-C must find its handler while the rest is imported)
 import collections  # noqa: E402
 import fcntl  # noqa: E402
+import glob  # noqa: E402
 import hashlib  # noqa: E402
 import io  # noqa: E402
 import json  # noqa: E402
@@ -197,16 +198,9 @@ def last_words(path):
 
 def version_of(package):
     """By the folders that installers leave on sys.path: importlib.metadata came with Python 3.8."""
-    for folder in sys.path:
-        try:
-            names = os.listdir(folder or ".")
-        except OSError:
-            continue
-        for name in names:
-            found = re.match(r"(?i)%s-([^-]+).*\.(?:dist|egg)-info$" % package, name)
-            if found:
-                return found.group(1)
-    return "of unknown version"
+    paths = [path for folder in sys.path for path in glob.glob(os.path.join(glob.escape(folder or "."), "*-info"))]
+    found = [re.search(r"(?i)/%s-([^-/]+)[^/]*\.(?:dist|egg)-info$" % package, path) for path in paths]
+    return next((match.group(1) for match in found if match), "of unknown version")
 
 
 # --- the model and the inputs
@@ -278,7 +272,7 @@ def find_inputs(args, model):
         inside = [path for path in paths if (os.path.dirname(path) or ".") == folder]
         made = read_prepared(folder, inside, whole)
         if made:
-            recipe, facts["shard"], manifest = made
+            recipe, shard, sha256 = made
             wanted = model.recipe or {}
             differ = sorted(key for key in wanted if wanted[key] != recipe[key])
             if differ:
@@ -286,11 +280,10 @@ def find_inputs(args, model):
                     folder, " and ".join(differ), args.model, recipe[differ[0]], wanted[differ[0]]))
             if facts["recipe"] not in (None, recipe):
                 fail("%s: was prepared otherwise than the rest of the inputs" % folder)
-            facts.update(recipe=recipe, manifest_sha256=manifest if whole else None, shard=facts["shard"] if whole else None)
+            facts.update(recipe=recipe, manifest_sha256=sha256 if whole else None, shard=shard if whole else None)
     inputs, kinds = collections.OrderedDict(), set()
-    accepted = [(model.dtype, model.shape)] if model.dtype else GUESSED
-    if not model.dtype and facts["recipe"]:
-        accepted = [(facts["recipe"]["dtype"], sides_of(facts["recipe"]))]
+    made = [(facts["recipe"]["dtype"], sides_of(facts["recipe"]))] if facts["recipe"] else GUESSED
+    accepted = [(model.dtype, model.shape)] if model.dtype else made
     for path in paths[:args.limit]:
         kinds.add((path[-4:].lower(),) + check_input(path, accepted))
         name = os.path.basename(path).split(".")[0]
@@ -313,12 +306,11 @@ def read_prepared(folder, paths, whole):
         if not os.path.isfile(path):
             fail("%s: is missing; the folder %s" % (path, remedy))
     told = read_json(record, {"recipe": dict})
-    data, states = read_file(manifest), {}
+    data = read_file(manifest)
     try:
-        for line in data.decode("utf-8", "surrogateescape").splitlines():
-            row = json.loads(line)
-            states[row[0] + ".bin"] = (row[4], row[5])
-    except (ValueError, TypeError, IndexError, RecursionError):
+        rows = json.loads("[%s]" % ",".join(data.decode("utf-8", "surrogateescape").splitlines()))
+        states = {row[0] + ".bin": (row[4], row[5]) for row in rows}
+    except (ValueError, TypeError, LookupError, RecursionError):
         fail("%s: %s" % (manifest, remedy))
     for path in paths:
         state = os.stat(path)
@@ -580,8 +572,6 @@ def copy_ms(summary, way):
 def npu_facts(devices):
     """tools/npu_info.py's JSON for the devices, where it lies beside this script."""
     script, visible = os.path.join(HERE, "tools", "npu_info.py"), os.environ.get("ASCEND_RT_VISIBLE_DEVICES", "").split(",")
-    if not os.path.isfile(script):
-        return None
     numbers = [visible[device] if device < len(visible) and visible[device].isdigit() else str(device) for device in devices]
     try:
         answer = subprocess.run([sys.executable, script, "--device", ",".join(numbers)], stdin=subprocess.DEVNULL,
@@ -771,7 +761,7 @@ def parse_args():
 def run(args, partial):
     model = read_model(args)
     inputs, input_facts = find_inputs(args, model) if args.input else ({}, None)
-    if args.input and "," in os.path.abspath(args.input) and os.path.isdir(args.input):
+    if inputs and "," in os.path.abspath(args.input) and os.path.isdir(args.input):
         fail("%s: ais_bench takes a comma for the end of a path; rename the folder" % args.input)
     front = ask_front_end(partial, len(args.devices) > 1 and args.input)
     if front.strict:
@@ -784,8 +774,7 @@ def run(args, partial):
         parts, _ = run_ais_bench(args, front, model, inputs, partial, WARM_RUNS, batchsize)
         median = max(float(np.median(part.times)) for part in parts)
         args.loop = min(MOST_LOOPS, max(FEWEST_RUNS, math.ceil(args.seconds * 1000 / max(median, 1e-3))))
-        print("%d runs of %.3f ms for %g seconds" % (args.loop, median, args.seconds) + (
-            ", which is the most that ais_bench takes" if args.loop == MOST_LOOPS else ""))
+        print("%d runs of %.3f ms for %g seconds (at most %d)" % (args.loop, median, args.seconds, MOST_LOOPS))
     parts, seconds = run_ais_bench(args, front, model, inputs, partial, args.loop, batchsize)
     if identity_of(os.stat(args.model)) != model.identity:
         fail("%s: was replaced while ais_bench ran; run it again" % args.model)
