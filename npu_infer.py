@@ -22,9 +22,8 @@ def stopped(number, frame):
     try:
         os.write(2, b"stopped; nothing was published, the same line starts again\n")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # no library adds to it where it was interrupted
-    except OSError:
-        pass
-    sys.exit(128 + number)
+    finally:  # also where there is no standard error
+        sys.exit(128 + number)
 
 
 for number in (signal.SIGINT, signal.SIGTERM):
@@ -35,8 +34,7 @@ for number in range(3):  # or the next file opened would become stdin, stdout or
         os.fstat(number)
     except OSError:
         os.open(os.devnull, os.O_RDWR)
-sys.stdout = sys.stdout or open(1, "w", closefd=False)
-sys.stderr = sys.stderr or open(2, "w", closefd=False)
+sys.stdout, sys.stderr = sys.stdout or open(1, "w", closefd=False), sys.stderr or open(2, "w", closefd=False)
 sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
 
 import argparse  # noqa: E402 (Ctrl-C must find its handler while the rest is imported)

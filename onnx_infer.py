@@ -76,9 +76,14 @@ def fail(message, code=1):
     sys.exit(code)
 
 
+def opened(path):
+    """A file to read from; a FIFO does not hang it."""
+    return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", 0)
+
+
 def read_file(path):
-    """The bytes of a regular file; a FIFO would hang."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+    """The bytes of a regular file."""
+    with opened(path) as file:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
             fail("%s: is no regular file" % path)
@@ -89,7 +94,7 @@ def read_file(path):
 
 @contextlib.contextmanager
 def naming(path):
-    """An OSError of a write says not which file it is about."""
+    """An OSError of a read or a write says not which file it is about."""
     try:
         yield
     except OSError as error:
@@ -300,7 +305,7 @@ def read_batch(group, batch):
     """Fill an array of the model's shape; a last short group is padded with its first file, as ais_bench pads."""
     rows = batch.reshape(len(batch), -1).view(np.uint8)
     for row, file in zip(rows, group):
-        with naming(file.path), open(file.path, "rb", 0) as source:
+        with naming(file.path), opened(file.path) as source:
             state = os.fstat(source.fileno())
             if (state.st_size, state.st_mtime_ns) != (file.size, file.mtime_ns) \
                     or os.preadv(source.fileno(), [row], file.offset) != row.nbytes:
@@ -391,7 +396,7 @@ def infer(model, files, args, partial):
             start, mine = time.perf_counter(), []
             read_batch(groups[index], batch)
             for file in groups[index + 1] if index + 1 < len(groups) else []:  # the kernel reads them during the computation
-                with open(file.path, "rb", 0) as coming:
+                with naming(file.path), opened(file.path) as coming:
                     os.posix_fadvise(coming.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
             wall["reading"] += time.perf_counter() - start
             outputs = compute(model, batch, args.loop, mine)
@@ -692,13 +697,12 @@ def guarded(main):
             main()
         finally:
             sys.stdout.flush()
+    except OSError as error:
+        if error.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try once more at its end
+        fail("%s: %s" % (error.filename or "standard output", error.strerror))
     except MemoryError:
         fail("not enough memory; take a smaller --batchsize")
-    except OSError as error:
-        if error.filename is not None:
-            fail("%s: %s" % (error.filename, error.strerror))
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try once more at its end
-        fail("standard output: %s" % error.strerror)
 
 
 if __name__ == "__main__":
