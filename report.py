@@ -33,49 +33,55 @@ PICTURE, FORMATS = 320, ("JPEG", "PNG", "BMP", "WEBP")  # longer side in the pag
 LARGEST_JSON, LARGEST_PICTURE, MOST_PIXELS = 256 << 20, 64 << 20, 50 * 1000 * 1000
 UNKNOWN = "not recorded"
 
-# What a value may be: its Python types and its bounds. In a shape a "?" after a key says: missing or null, which is read as None.
+
+def shape(*parts):
+    """{key: kind} of such, and of "kind key key ..."; a "?" after a key says: missing or null, which is read as None."""
+    whole = {}
+    for part in parts:
+        if isinstance(part, str):
+            kind, *keys = part.split()
+            part = dict.fromkeys(keys, kind)
+        whole.update(part)
+    return whole
+
+
+# What a value may be: its Python type and its bounds. Then what the stages' files hold of what the report reads.
 KINDS = {"text": (str, None, None), "flag": (bool, None, None), "count": (int, 0, 10**15), "size": (int, 1, 10**15),
-         "percent": ((int, float), 0, 100), "share": ((int, float), 0, 1), "amount": ((int, float), 0, 1e15),
-         "positive": ((int, float), 1e-9, 1e15), "signed": ((int, float), -1e15, 1e15), "one": (int, 1, 1)}
-MODEL = {"path?": "text", "bytes?": "size", "sha256?": "text", "onnx_sha256?": "text", "weights?": "text",
-         "weights_sha256?": "text", "calibration?": {"tool?": "text", "method?": "text", "images?": "count", "seed?": "count",
-                                                     "shared?": "flag", "source_sha256?": "text"}}
-INPUT = {"path?": "text", "manifest_sha256?": "text"}
-STAGE = {"engine?": "text", "device?": "text", "precision?": "text", "batch_size?": "size"}
-SUMMARY = dict(STAGE, **{
-    "schema": "one", "date": "text", "throughput": "positive", "model": MODEL, "input?": INPUT, "devices?": ["count"],
-    "performance": {"runs": "size", "batch_size": "size", "mean_ms": "positive", "median_ms": "positive", "p90_ms?": "positive",
-                    "p99_ms?": "positive", "min_ms?": "positive", "max_ms?": "positive", "images_per_second": "positive",
-                    "interval95?": "pair"},
-    "h2d_ms?": "amount", "d2h_ms?": "amount", "packages": "texts", "machine?": "text", "vnni?": "flag",
-    "wall?": {"seconds": "positive", "images_per_second": "positive", "reading?": "amount", "computing": "amount",
-              "writing?": "amount", "resumed": "flag"},
-    "npu?": {"devices?": [{"chip?": "text", "health?": "text", "soc_version?": "text"}], "driver?": "text", "firmware?": "text",
-             "cann?": "text", "ais_bench?": "text", "aclruntime?": "text"}})
-PLAIN = {"NPU_compute_time": {"mean": "positive", "median": "positive", "min?": "positive", "max?": "positive", "count": "size",
-                              "percentile(99%)?": "positive", "P99?": "positive"},
-         "H2D_latency?": {"mean": "amount"}, "D2H_latency?": {"mean": "amount"}, "throughput": "positive", "engine?": "text"}
-COUNTS = {"accuracy": "percent", "baseline": "percent", "lost": "signed", "right_to_wrong": "count", "wrong_to_right": "count",
-          "mcnemar_p": "share", "difference_interval95": "pair"}
-RESULT = dict(STAGE, **{
-    "schema": "one", "accuracy": {"top1": "percent", "top5": "percent"}, "interval95": {"top1": "pair", "top5": "pair"},
-    "images": {"judged": "size", "labelled": "size", "excluded?": "count"}, "classes": "size", "chance_top5?": "amount",
-    "model?": MODEL, "input?": INPUT, "calibration_shared?": "flag",
-    "per_class_worst": [{"class": "count", "name?": "text", "images": "size", "top1": "percent", "top5": "percent"}],
-    "mistakes": [{"image": "text", "label": "count", "label_name?": "text",
-                  "guesses": [{"class": "count", "name?": "text", "probability": "share"}]}],
-    "paired?": {"baseline": "text", "baseline_engine?": "text", "images": "size", "top1": COUNTS, "top5": COUNTS,
-                "mlperf": {"ratio": "amount", "limit": "share", "passes": "flag"}},
-    "gates?": [{"name": "text", "measured": "percent", "limit": "percent", "passes": "flag"}]})
-FIDELITY = {"result": "text", "engine?": "text", "reference_engine?": "text", "precision?": "text", "compared": "size",
-            "top1_agreement": "percent", "top5_set_agreement": "percent", "cosine_mean": "signed", "cosine_worst": "signed",
-            "absolute_difference": "amount", "relative_difference": "amount", "relative_limit": "amount", "agrees": "flag",
-            "most_different": [{"image": "text", "relative_difference": "amount", "cosine": "signed", "top1": "count",
-                                "reference_top1": "count"}]}
-REFERENCE = {"date?": "text", "rows": [dict(STAGE, **{
-    "top1?": "percent", "top5?": "percent", "runs?": "size", "images_per_second?": "positive",
-    "images_per_second_interval95?": "pair", "latency_ms?": {"mean": "positive", "median": "positive", "p90?": "positive",
-                                                             "p99?": "positive", "min?": "positive", "max?": "positive"}})]}
+         "percent": (float, 0, 100), "share": (float, 0, 1), "amount": (float, 0, 1e15), "positive": (float, 1e-9, 1e15),
+         "signed": (float, -1e15, 1e15), "one": (int, 1, 1)}
+MODEL = shape("text path? sha256? onnx_sha256? weights? weights_sha256?", "size bytes?", {
+    "calibration?": shape("text tool? method? source_sha256?", "count images? seed?", "flag shared?")})
+INPUT = shape("text path? manifest_sha256?")
+STAGE = shape("text engine? device? precision?", "size batch_size?")
+SUMMARY = shape(
+    STAGE, "one schema", "text date machine?", "positive throughput", "amount h2d_ms? d2h_ms?", "flag vnni?", "texts packages", {
+        "model": MODEL, "input?": INPUT, "devices?": ["count"],
+        "performance": shape("size runs batch_size", "pair interval95?",
+                             "positive mean_ms median_ms p90_ms? p99_ms? min_ms? max_ms? images_per_second"),
+        "wall?": shape("positive seconds images_per_second", "amount reading? computing writing?", "flag resumed"),
+        "npu?": shape({"devices?": [shape("text chip? health? soc_version?")]},
+                      "text driver? firmware? cann? ais_bench? aclruntime?")})
+PLAIN = shape("positive throughput", "text engine?", {
+    "NPU_compute_time": shape("positive mean median min? max? percentile(99%)? P99?", "size count"),
+    "H2D_latency?": shape("amount mean"), "D2H_latency?": shape("amount mean")})
+COUNTS = shape("percent accuracy baseline", "signed lost", "count right_to_wrong wrong_to_right", "share mcnemar_p",
+               "pair difference_interval95")
+RESULT = shape(STAGE, "one schema", "size classes", "amount chance_top5?", "flag calibration_shared?", {
+    "accuracy": shape("percent top1 top5"), "interval95": shape("pair top1 top5"), "model?": MODEL, "input?": INPUT,
+    "images": shape("size judged labelled", "count excluded?"),
+    "per_class_worst": [shape("count class", "text name?", "size images", "percent top1 top5")],
+    "mistakes": [shape("text image label_name?", "count label", {
+        "guesses": [shape("count class", "text name?", "share probability")]})],
+    "paired?": shape("text baseline baseline_engine?", "size images", {
+        "top1": COUNTS, "top5": COUNTS, "mlperf": shape("amount ratio", "share limit", "flag passes")}),
+    "gates?": [shape("text name", "percent measured limit", "flag passes")]})
+FIDELITY = shape("text result engine? reference_engine? precision?", "size compared", "flag agrees",
+                 "percent top1_agreement top5_set_agreement", "signed cosine_mean cosine_worst",
+                 "amount absolute_difference relative_difference relative_limit", {"most_different": [
+                     shape("text image", "amount relative_difference", "signed cosine", "count top1 reference_top1")]})
+REFERENCE = shape("text date?", {"rows": [shape(
+    STAGE, "percent top1? top5?", "size runs?", "positive images_per_second?", "pair images_per_second_interval95?",
+    {"latency_ms?": shape("positive mean median p90? p99? min? max?")})]})
 ROW = ("batch_size precision engine device dataset judged labelled excluded classes chance_top5 top1 top5 top1_interval95 "
        "top5_interval95 images_per_second images_per_second_interval95 latency_ms h2d_ms d2h_ms runs wall "
        "guide_images_per_second model calibration_shared fidelity paired worst_classes mistakes failed").split()
@@ -145,7 +151,7 @@ def read_json(path):
 def fitted(value, kind, path, name="content"):
     """value, checked: kind is a word of KINDS, "pair" or "texts", [kind] for a list of such, or a shape {key: kind}.
 
-    Of an object only the keys of the shape are returned. Whatever does not fit ends the script with a sentence.
+    Of an object only the keys of the shape are returned, of an amount a float. What does not fit ends the script with a sentence.
     """
     if isinstance(kind, dict) and isinstance(value, dict):
         parts = [(key, key.rstrip("?")) for key in kind]
@@ -154,16 +160,15 @@ def fitted(value, kind, path, name="content"):
     if isinstance(kind, list) and isinstance(value, list):
         return [fitted(item, kind[0], path, name) for item in value]
     if kind == "pair" and isinstance(value, list) and len(value) == 2:
-        low, high = fitted(value, ["signed"], path, name)
-        if low <= high:
-            return value
+        pair = fitted(value, ["signed"], path, name)
+        if pair[0] <= pair[1]:
+            return pair
     if kind == "texts" and isinstance(value, dict):
         return fitted(value, dict.fromkeys(value, "text"), path, name)
     if isinstance(kind, str) and kind in KINDS:
-        types, least, most = KINDS[kind]
-        fits = isinstance(value, types) and (types is bool or not isinstance(value, bool))
-        if fits and (least is None or least <= value <= most):
-            return value
+        made_as, least, most = KINDS[kind]
+        if type(value) in (made_as, int if made_as is float else made_as) and (least is None or least <= value <= most):
+            return made_as(value)
     shown = "missing" if value is None else clean(json.dumps(value), 60)
     fail("%s: its %r is %s, which it cannot be; run the stage that writes it again" % (path, name, shown))
 
@@ -234,20 +239,16 @@ def read_summary(path):
 def read_result(path, content):
     """What imagenet_acc_eval.py left, under the keys of a row."""
     result = fitted(content, RESULT, path)
-    images, accuracy, interval95, paired = (result[key] for key in ("images", "accuracy", "interval95", "paired"))
+    accuracy, interval95 = result["accuracy"], result["interval95"]
     for top in ("top1", "top5"):
         inside(accuracy[top], interval95[top], path, top)
-        if paired and abs(paired[top]["baseline"] - paired[top]["accuracy"] - paired[top]["lost"]) > 0.01:
-            fail("%s: the points lost are not what its two accuracies differ by; judge the results again" % path)
-    if images["judged"] > images["labelled"]:
-        fail("%s: more images judged than labelled; judge the results again" % path)
     for gate in result["gates"] or []:
         if gate["passes"] != (gate["measured"] >= gate["limit"]):
             fail("%s: its gate %s contradicts its own figures; judge the results again" % (path, gate["name"]))
     return dict(result, path=path, stem=re.sub(r"\.json$", "", path), summary_sha256=content.get("summary_sha256"),
                 engine=None if result["engine"] == UNKNOWN else result["engine"], model=result["model"] or nothing(MODEL),
                 input=result["input"] or nothing(INPUT), worst_classes=result["per_class_worst"],
-                top1_interval95=interval95["top1"], top5_interval95=interval95["top5"], **dict(images, **accuracy))
+                top1_interval95=interval95["top1"], top5_interval95=interval95["top5"], **dict(result["images"], **accuracy))
 
 
 def read_results(folder):
@@ -263,13 +264,6 @@ def read_results(folder):
                 fail("%s: has not the title %r of an evaluation; judge the results again" % (path, TITLE))
             results.append(read_result(path, content))
     return results
-
-
-def read_fidelity(path):
-    fidelity = fitted(read_json(path)[0], FIDELITY, path)
-    if fidelity["agrees"] != (fidelity["relative_difference"] <= fidelity["relative_limit"]):
-        fail("%s: its verdict contradicts its own figures; compare again" % path)
-    return dict(fidelity, path=path)
 
 
 # ---- the rows ----
@@ -349,7 +343,10 @@ def gather(folder, dataset=None, failed=None):
     if not os.path.isdir(folder):
         fail("%s: is no folder; give the one with the results" % folder)
     summaries = [read_summary(path) for path in files_in(folder, "*_summary.json")]
-    fidelities = [read_fidelity(path) for path in files_in(folder, "fidelity*.json")]
+    fidelities = [dict(fitted(read_json(path)[0], FIDELITY, path), path=path) for path in files_in(folder, "fidelity*.json")]
+    for one in fidelities:
+        if one["agrees"] != (one["relative_difference"] <= one["relative_limit"]):
+            fail("%s: its verdict contradicts its own figures; compare again" % one["path"])
     results = by_key(join_summary(result, summaries) for result in read_results(folder))
     timed = join(results, by_key(summary for summary in summaries if summary["pure"]))
     failed = join(set(results) | set(timed), failed or {}, loose=True)
@@ -404,9 +401,8 @@ def environment(found):
             FLAWS.append("the stages did not run with one %s: %s; make them again with one" % (name, facts[name]))
     if not packages:
         facts["packages"] = UNKNOWN
-    for record in summaries + found["results"]:
-        model = record["model"]
-        if at(model, "path") and model["sha256"]:
+    for model in [record["model"] or {} for record in summaries + found["results"]]:
+        if model.get("path") and model["sha256"]:
             models[os.path.basename(model["path"])] = {
                 key: model[key] for key in ("sha256", "bytes", "weights", "weights_sha256")}
     return {"facts": facts, "models": models, "differing": differing}
@@ -471,7 +467,7 @@ def speed_gates(rows, reference, slowdown):
         measured, there = row["images_per_second"], other["images_per_second"]
         if not there:
             continue
-        low = spread(other)[0]
+        low, _, _ = spread(other)
         limit = (1 - slowdown / 100) * low
         name = "images/s of %s at batch size %s" % (row["precision"] or "the model", row["batch_size"])
         gate = {"name": name, "measured": measured, "reference": there, "limit": limit, "passes": False, "interval95": None,
@@ -508,10 +504,10 @@ def verdicts(results, rows, fidelities, reference, slowdown):
 # ---- one function a table: {"title", "header", "rows", "numeric"}, all texts; None where there is nothing to show ----
 
 def figure(value, form="%.2f"):
-    """A cell: a dash for None, "from to" for an interval."""
+    """A cell: a dash for None, "from to" for an interval, the form for a float; a text or a count is shown as it is."""
     if isinstance(value, list):
         return " to ".join(form % end for end in value)
-    return "-" if value is None else form % value
+    return form % value if isinstance(value, float) else "-" if value is None else str(value)
 
 
 def ratio(one, other):
@@ -519,7 +515,7 @@ def ratio(one, other):
 
 
 def make_table(title, records, *columns):
-    """A table of records; a column is (heading, a key as at() takes it or a function of a record, a format, by default %.2f)."""
+    """A table of records; a column is (heading, a key for at() or a function of a record, a form for figure())."""
     if not records:
         return None
     rows = [[clean(figure(value(record) if callable(value) else at(record, value), *form)) for _, value, *form in columns]
@@ -528,7 +524,7 @@ def make_table(title, records, *columns):
     return {"title": clean(title), "header": [column[0] for column in columns], "rows": rows, "numeric": numeric}
 
 
-PRECISION, SIZE = ("Precision", lambda row: row["precision"] or UNKNOWN, "%s"), ("Batch size", "batch_size", "%d")
+PRECISION, SIZE = ("Precision", lambda row: row["precision"] or UNKNOWN), ("Batch size", "batch_size")
 
 
 def common(rows, found):
@@ -542,7 +538,7 @@ def common(rows, found):
                            ("Data set", lambda row: row["dataset"]), ("Images", images)):
         values = {value(row) for row in rows if not row["failed"]} - {None}
         if len(values) > 1:
-            own.append((heading, value, "%s"))
+            own.append((heading, value))
         else:
             above.append("%s: %s" % (heading, clean(next(iter(values), UNKNOWN))))
     runs = {row["runs"] for row in rows if row["runs"]}
@@ -566,7 +562,7 @@ def result_table(rows, own):
 def interval_table(rows):
     return make_table("95 % intervals", [row for row in rows if row["top1"] is not None or row["runs"]], PRECISION, SIZE,
                       ("Top-1 %", "top1_interval95"), ("Top-5 %", "top5_interval95"),
-                      ("images/s", "images_per_second_interval95"), ("runs", "runs", "%d"))
+                      ("images/s", "images_per_second_interval95"), ("runs", "runs"))
 
 
 def wall_table(rows):
@@ -579,7 +575,7 @@ def wall_table(rows):
     return make_table("End to end: from files to results", rows if copies or any(row["wall"] for row in rows) else [],
                       PRECISION, SIZE, ("pure images/s", "images_per_second"), ("end to end images/s", "wall.images_per_second"),
                       ("seconds", "wall.seconds"), ("reading", "wall.reading"), ("computing", "wall.computing"),
-                      ("writing", "wall.writing"), ("resumed", resumed, "%s"), *columns)
+                      ("writing", "wall.writing"), ("resumed", resumed), *columns)
 
 
 def price_table(rows):
@@ -592,35 +588,29 @@ def price_table(rows):
             lines.append(dict(line, images=paired["images"], what="Top-1", verdict=verdict, **paired["top1"]))
             line.update(paired["top5"], images=paired["images"], what="Top-5")
         lines.append(line)
-    return make_table("What INT8 costs", lines, SIZE, ("Accuracy", "what", "%s"), ("images", "images", "%d"),
+    return make_table("What INT8 costs", lines, SIZE, ("Accuracy", "what"), ("images", "images"),
                       ("float", "baseline", "%.2f%%"), ("INT8", "accuracy", "%.2f%%"), ("points lost", "lost"),
-                      ("95 % interval", "difference_interval95"), ("right to wrong", "right_to_wrong", "%d"),
-                      ("wrong to right", "wrong_to_right", "%d"), ("McNemar's p", "mcnemar_p", "%.3g"),
-                      ("MLPerf (99 %)", "verdict", "%s"))
+                      ("95 % interval", "difference_interval95"), ("right to wrong", "right_to_wrong"),
+                      ("wrong to right", "wrong_to_right"), ("McNemar's p", "mcnemar_p", "%.3g"), ("MLPerf (99 %)", "verdict"))
 
 
 def gain_table(rows):
     """What INT8 gains, and what it was calibrated on."""
-    def megabytes(row):
-        size = at(row, "model.bytes")
-        return size and size / 1e6
-
-    def calibrated(row):
-        told = at(row, "model.calibration")
-        return "%s, %s images" % (" ".join(filter(None, (told["tool"], told["method"]))), told["images"]) if told else UNKNOWN
-
-    def shared(row):
-        told = at(row, "model.calibration.shared") if row["calibration_shared"] is None else row["calibration_shared"]
-        return {True: "YES: the accuracy flatters", False: "no", None: UNKNOWN}[told]
-
-    return make_table(
-        "What INT8 gains", int8_pairs(rows), ("Batch size", lambda pair: pair[0]["batch_size"], "%d"),
-        ("float images/s", lambda pair: at(pair[1], "images_per_second")),
-        ("INT8 images/s", lambda pair: pair[0]["images_per_second"]),
-        ("times as fast", lambda pair: ratio(pair[0]["images_per_second"], at(pair[1], "images_per_second"))),
-        ("float MB", lambda pair: megabytes(pair[1])), ("INT8 MB", lambda pair: megabytes(pair[0])),
-        ("calibrated by", lambda pair: calibrated(pair[0]), "%s"),
-        ("shares images with the accuracy", lambda pair: shared(pair[0]), "%s"))
+    lines = []
+    for row, other in int8_pairs(rows):
+        told, shared = at(row, "model.calibration"), row["calibration_shared"]
+        line = {"row": row, "float": other, "calibrated": UNKNOWN}
+        if told:
+            line["calibrated"] = "%s, %s images" % (" ".join(filter(None, (told["tool"], told["method"]))), told["images"])
+            shared = told["shared"] if shared is None else shared
+        line["shared"] = {True: "YES: the accuracy flatters", False: "no", None: UNKNOWN}[shared]
+        line["ratio"] = ratio(row["images_per_second"], at(other, "images_per_second"))
+        lines.append(line)
+    return make_table("What INT8 gains", lines, ("Batch size", "row.batch_size"), ("float images/s", "float.images_per_second"),
+                      ("INT8 images/s", "row.images_per_second"), ("times as fast", "ratio"),
+                      ("float MB", lambda line: ratio(at(line, "float.model.bytes"), 1e6)),
+                      ("INT8 MB", lambda line: ratio(at(line, "row.model.bytes"), 1e6)), ("calibrated by", "calibrated"),
+                      ("shares images with the accuracy", "shared"))
 
 
 def reference_table(rows, reference):
@@ -637,30 +627,29 @@ def reference_table(rows, reference):
 
 
 def gate_table(gates):
-    return make_table("Verdicts", gates, ("Verdict", lambda gate: "PASS" if gate["passes"] else "FAIL", "%s"),
-                      ("What", "text", "%s"))
+    return make_table("Verdicts", gates, ("Verdict", lambda gate: "PASS" if gate["passes"] else "FAIL"), ("What", "text"))
 
 
 def fidelity_table(fidelities):
-    return make_table("Fidelity to another engine on the same inputs", fidelities, ("Results", "result", "%s"),
-                      ("Reference", lambda one: one["reference_engine"] or UNKNOWN, "%s"), ("images", "compared", "%d"),
+    return make_table("Fidelity to another engine on the same inputs", fidelities, ("Results", "result"),
+                      ("Reference", lambda one: one["reference_engine"] or UNKNOWN), ("images", "compared"),
                       ("Top-1 agreement", "top1_agreement", "%.2f%%"), ("equal Top-5 sets", "top5_set_agreement", "%.2f%%"),
                       ("cosine, mean", "cosine_mean", "%.6f"), ("cosine, worst", "cosine_worst", "%.6f"),
                       ("largest difference", "absolute_difference", "%.4g"), ("relative", "relative_difference", "%.4g"),
                       ("limit", "relative_limit", "%g"),
-                      ("verdict", lambda one: "agrees" if one["agrees"] else "DOES NOT AGREE", "%s"))
+                      ("verdict", lambda one: "agrees" if one["agrees"] else "DOES NOT AGREE"))
 
 
 def different_table(fidelities, names):
-    return make_table("Images that differ most", fidelities[0]["most_different"] if fidelities else [], ("Image", "image", "%s"),
+    return make_table("Images that differ most", fidelities[0]["most_different"] if fidelities else [], ("Image", "image"),
                       ("relative difference", "relative_difference", "%.4g"), ("cosine", "cosine", "%.6f"),
-                      ("Top-1 here", lambda image: class_name(names, image["top1"]), "%s"),
-                      ("Top-1 of the reference", lambda image: class_name(names, image["reference_top1"]), "%s"))
+                      ("Top-1 here", lambda image: class_name(names, image["top1"])),
+                      ("Top-1 of the reference", lambda image: class_name(names, image["reference_top1"])))
 
 
 def class_table(row, names):
-    return make_table("Worst classes, at batch size %s" % figure(at(row, "batch_size"), "%d"), at(row, "worst_classes"),
-                      ("Class", lambda one: class_name(names, one["class"], one["name"]), "%s"), ("images", "images", "%d"),
+    return make_table("Worst classes, at batch size %s" % figure(at(row, "batch_size")), at(row, "worst_classes"),
+                      ("Class", lambda one: class_name(names, one["class"], one["name"])), ("images", "images"),
                       ("Top-1", "top1", "%.2f%%"), ("Top-5", "top5", "%.2f%%"))
 
 
@@ -669,9 +658,9 @@ def environment_table(facts, rows):
     for name, model in facts["models"].items():
         lines += [("%s: %s" % (name, what.replace("sha256", "SHA-256").replace("_", ", ")), str(text))
                   for what, text in model.items() if text]
-    lines += [("%s at batch size %s failed" % (row["precision"] or UNKNOWN, figure(row["batch_size"], "%d")), row["failed"])
+    lines += [("%s at batch size %s failed" % (row["precision"] or UNKNOWN, figure(row["batch_size"])), row["failed"])
               for row in rows if row["failed"]] + [("does not fit", flaw) for flaw in FLAWS]
-    return make_table("Environment", lines, ("What", lambda line: line[0], "%s"), ("Value", lambda line: line[1], "%s"))
+    return make_table("Environment", lines, ("What", lambda line: line[0]), ("Value", lambda line: line[1]))
 
 
 def class_name(names, number, name=None):
@@ -767,12 +756,9 @@ def chart(title, rows):
             latency.plot(places, [one["p99"] or float("nan") for one in times], "+x*"[order % 3], color="0.35", markersize=8,
                          label=name + " P99")
     for axes, label in ((throughput, "throughput (images/s)"), (latency, "latency of a batch (ms)")):
-        axes.set_xticks(list(range(len(sizes))))
+        axes.set(xticks=range(len(sizes)), xlim=(-0.5, max(len(sizes), 1) - 0.5), xlabel="batch size (images)", ylabel=label,
+                 ylim=(0, 1.1 * axes.get_ylim()[1]))
         axes.set_xticklabels(["%d" % size for size in sizes])
-        axes.set_xlim(-0.5, max(len(sizes), 1) - 0.5)
-        axes.set_xlabel("batch size (images)")
-        axes.set_ylabel(label)
-        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         axes.grid(True, color="0.85")
         if rows:
             axes.legend(fontsize=8)
@@ -783,22 +769,11 @@ def chart(title, rows):
     return data.getvalue()
 
 
-def manifest_sources(folder, result):
-    """{image: path of its source} from the manifest of the files that were judged; of other files than those it tells nothing."""
-    path, sha256 = result["input"]["path"], result["input"]["manifest_sha256"]
-    for place in (path, os.path.join(folder, os.path.basename(path))) if path else ():
-        manifest = os.path.join(place, ".manifest")
-        data = read_file(manifest, LARGEST_JSON) if os.path.isfile(manifest) else b""
-        if data and sha256 == hashlib.sha256(data).hexdigest():
-            try:
-                return {line[0]: line[1] for line in map(json.loads, data.decode("utf-8", "replace").splitlines())}
-            except (ValueError, RecursionError, TypeError, LookupError):
-                FLAWS.append("the manifest in %s cannot be read; preprocess again" % path)
-    return {}
-
-
 def find_pictures(images, folder, results):
-    """{image: path}: in --images DIR, flat or in class folders (there CLASS__NAME as well), else where the manifests say."""
+    """{image: path}: in --images DIR, flat or in class folders (there CLASS__NAME as well), else as the manifests say.
+
+    A manifest tells of the files that were judged, or nothing: its SHA-256 is the one that the inference wrote down.
+    """
     found = {}
     for entry in sorted(os.listdir(images)) if images else ():
         path = os.path.join(images, entry)
@@ -806,8 +781,16 @@ def find_pictures(images, folder, results):
         for name in sorted(os.listdir(path)) if os.path.isdir(path) else ():
             for image in (name.split(".")[0], entry + "__" + name.split(".")[0]):
                 found.setdefault(image, os.path.join(path, name))
-    for result in results if not images else ():
-        found.update(manifest_sources(folder, result))
+    inputs = [] if images else [result["input"] for result in results if result["input"]["path"]]
+    for path, sha256 in sorted({(told["path"], told["manifest_sha256"]) for told in inputs if told["manifest_sha256"]}):
+        for manifest in (os.path.join(path, ".manifest"), os.path.join(folder, os.path.basename(path), ".manifest")):
+            data = read_file(manifest, LARGEST_JSON) if os.path.isfile(manifest) else b""
+            if hashlib.sha256(data).hexdigest() == sha256:
+                try:
+                    found.update(json.loads(line)[:2] for line in data.decode("utf-8", "replace").splitlines())
+                except (ValueError, RecursionError, TypeError, LookupError):
+                    FLAWS.append("the manifest in %s cannot be read; preprocess again" % path)
+                break
     return found
 
 
@@ -968,15 +951,13 @@ def main():
     shown = write_report(args)
     tables, gates = shown["tables"], shown["gates"]
     text = "".join(line + "\n" for line in shown["above"]) + "\n" + aligned(tables["results"])
-    for name in ("price", "gain", "reference"):
-        if tables[name]:
-            text += "\n%s\n%s" % (tables[name]["title"], aligned(tables[name]))
+    for table in filter(None, (tables["price"], tables["gain"], tables["reference"])):
+        text += "\n%s\n%s" % (table["title"], aligned(table))
     text += "".join("%s: %s\n" % ("PASS" if gate["passes"] else "FAIL", clean(gate["text"], 600)) for gate in gates)
     if not args.quiet:
         text += "report: %s and .json, .png, .html beside it\n" % clean(os.path.join(args.folder, "report.md"))
     sys.stdout.write(text)
-    for flaw in FLAWS:
-        sys.stderr.write("warning: %s\n" % clean(flaw, 1000))
+    sys.stderr.write("".join("warning: %s\n" % clean(flaw, 1000) for flaw in FLAWS))
     return 0 if all(gate["passes"] for gate in gates) else 3
 
 
