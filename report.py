@@ -366,16 +366,16 @@ def chosen(args, rows):
     """The rows that --batch-sizes and --precisions ask for, by default all; each that is asked for must be there."""
     sizes, precisions = args.batch_sizes, args.precisions
     rows = [row for row in rows if (not sizes or row["batch_size"] in sizes) and (not precisions or is_int8(row) in precisions)]
-    there = {(is_int8(row), row["batch_size"]) for row in rows}
-    for size in sizes if rows else ():
-        for int8 in precisions or {is_int8(row) for row in rows}:
-            if (int8, size) not in there:
-                fail("%s: holds no %s results at batch size %d; make them, or leave that batch size out"
-                     % (args.folder, "INT8" if int8 else "float", size))
     if not rows:
         fail("%s: holds no result.json and no *_summary.json of pure inference%s; imagenet_acc_eval.py writes the one, an "
              "inference with --output ./ --output_dirname perf_bs1 the other"
              % (args.folder, " that is asked for" if sizes or precisions else ""))
+    there = {(is_int8(row), row["batch_size"]) for row in rows}
+    for size in sizes:
+        for int8 in precisions or {is_int8(row) for row in rows}:
+            if (int8, size) not in there:
+                fail("%s: holds no %s results at batch size %d; make them, or leave that batch size out"
+                     % (args.folder, "INT8" if int8 else "float", size))
     return rows
 
 
@@ -916,15 +916,15 @@ def parse_args():
         def convert(text):
             match = re.match(form + r"\Z", text.strip(), re.DOTALL)
             if not match:
-                raise argparse.ArgumentTypeError("%r is not as %s" % (text, example))
+                raise argparse.ArgumentTypeError("%r is not %s" % (text, example))
             return make(*match.groups())
         return convert
 
-    failure = pattern(r"(?:(fp32|fp16|int8):)?([1-9]\d{0,8})=(.+)", "fp32:8=reason",
+    failure = pattern(r"(?:(fp32|fp16|int8):)?([1-9]\d{0,8})=(.+)", "as fp32:8=reason",
                       lambda precision, size, reason: ((precision, int(size)), reason))
     percent = pattern(r"(\d{1,2}(?:\.\d+)?)", "a percentage from 0 to below 100", float)
-    numbers = pattern(r"([1-9]\d{0,8}(?:\s+[1-9]\d{0,8})*)", '"1 4 8"', lambda text: [int(word) for word in text.split()])
-    kinds = pattern(r"((?:fp32|fp16|int8)(?:\s+(?:fp32|fp16|int8))*)", '"fp32 int8"',  # fp16 is what an NPU makes of fp32
+    numbers = pattern(r"([1-9]\d{0,8}(?:\s+[1-9]\d{0,8})*)", 'as "1 4 8"', lambda text: [int(word) for word in text.split()])
+    kinds = pattern(r"((?:fp32|fp16|int8)(?:\s+(?:fp32|fp16|int8))*)", 'as "fp32 int8"',  # fp16 is what an NPU makes of fp32
                     lambda text: sorted({word == "int8" for word in text.split()}))
     parser = argparse.ArgumentParser(description="Put the results of a run together as a report.")
     parser.add_argument("folder", metavar="DIR", help="folder of the results, as run_infer.sh or the guide's commands leave it")
