@@ -242,6 +242,11 @@ def read_result(path, content):
     accuracy, interval95 = result["accuracy"], result["interval95"]
     for top in ("top1", "top5"):
         inside(accuracy[top], interval95[top], path, top)
+        paired = at(result, "paired." + top)
+        if paired and abs(paired["baseline"] - paired["accuracy"] - paired["lost"]) > 0.01:
+            fail("%s: the points lost are not what its two accuracies differ by; judge the results again" % path)
+    if result["images"]["judged"] > result["images"]["labelled"]:
+        fail("%s: more images judged than labelled; judge the results again" % path)
     for gate in result["gates"] or []:
         if gate["passes"] != (gate["measured"] >= gate["limit"]):
             fail("%s: its gate %s contradicts its own figures; judge the results again" % (path, gate["name"]))

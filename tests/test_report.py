@@ -351,6 +351,8 @@ def test_figures_that_contradict_each_other_are_refused(one):
             ("result_bs1.json", result(summary(pure=False), interval95={"top1": [0, 1], "top5": [90, 99]}), "interval"),
             ("result_bs1.json", result(summary(pure=False), gates=[
                 {"name": "Top-1", "measured": 9.8, "limit": 70, "passes": True}]), "contradicts its own figures"),
+            ("result_bs1.json", result(summary(pure=False), images={"judged": 65, "labelled": 64}), "more images judged"),
+            ("result_bs1.json", result(summary(pure=False), paired=dict(paired(), top1=dict(paired()["top1"], lost=0))), "lost"),
             ("fidelity_bs1.json", dict(fidelity(), agrees=False), "contradicts its own figures")):
         before = (one / path).read_text() if (one / path).exists() else None
         write(one / path, content)
