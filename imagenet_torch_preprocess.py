@@ -308,7 +308,9 @@ def cut(data, resize, crop):
     if image.mode != "RGB":  # convert would copy an RGB image once more, which costs a fifth of the whole (benchmarks/README.md)
         image = image.convert("RGB")
     left, top = int(round((size[0] - crop) / 2.0)), int(round((size[1] - crop) / 2.0))
-    return image.resize(size, Image.BILINEAR).crop((left, top, left + crop, top + crop))
+    # Pillow resizes the rows, rounds, then the columns: cropping in between gives the same bits, and columns to spare.
+    image = image.resize((size[0], height), Image.BILINEAR).crop((left, 0, left + crop, height))
+    return image.resize((crop, size[1]), Image.BILINEAR).crop((0, top, crop, top + crop))
 
 
 def normalise(image, mean, std, planes):
@@ -378,7 +380,8 @@ def start(jobs, folder, recipe, workers):
     path, processes = os.path.join(folder, MANIFEST), {}
     manifest = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
     Image.preinit()  # the plugins: once, not in each worker
-    ImageFile.MAXBLOCK = 1 << 22  # bytes a decoder is given at once; with 65 536 decoding takes 3 % longer
+    # Bytes a decoder is given, and tobytes allocates, at once: 65 536 cut a file in two, 4 MB cost tobytes 0.1 ms of page faults.
+    ImageFile.MAXBLOCK = 1 << 19
     fork = multiprocessing.get_context("fork")  # workers inherit the lock and the manifest
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])  # until a worker has handlers of its own
     try:
