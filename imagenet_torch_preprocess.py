@@ -10,13 +10,14 @@ before ToTensor. DST/.recipe.json says how the files were made, DST/.manifest of
 these two vouch for (path, size and modification time of image and file; somebody who fakes them is not found).
 Exit code 0: every image was made; 1: at least one was not; 2: wrong usage; 130, 143: stopped by Ctrl-C, SIGTERM.
 """
+# ruff: noqa: E402 - the imports follow the handlers: Ctrl-C while they load gets a sentence, too
 import os
 import signal
 import sys
 
 
 def stopped(number, frame):
-    """Ctrl-C, or the SIGTERM of a scheduler: a sentence; what is finished is kept. Set before the slow imports below."""
+    """Ctrl-C, or the SIGTERM of a scheduler: a sentence; what is finished is kept."""
     signal.signal(number, signal.SIG_IGN)
     try:
         os.write(2, b"stopped; the finished files are kept, run the same line again to go on\n")
@@ -32,25 +33,26 @@ if __name__ == "__main__":
             signal.signal(number, stopped)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies matrices; its threads cost a start and a fork
 
-import argparse  # noqa: E402
-import errno  # noqa: E402
-import fcntl  # noqa: E402
-import hashlib  # noqa: E402
-import io  # noqa: E402
-import json  # noqa: E402
-import multiprocessing  # noqa: E402
-import random  # noqa: E402
-import re  # noqa: E402
-import stat  # noqa: E402
-import time  # noqa: E402
-import warnings  # noqa: E402
-from collections import Counter, namedtuple  # noqa: E402
-from multiprocessing import connection  # noqa: E402
+import argparse
+import contextlib
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import multiprocessing
+import random
+import re
+import stat
+import time
+import warnings
+from collections import Counter, namedtuple
+from multiprocessing import connection
 
-import numpy as np  # noqa: E402
-import PIL  # noqa: E402
-from PIL import Image, ImageFile  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import numpy as np
+import PIL
+from PIL import Image, ImageFile
+from tqdm import tqdm
 
 # ImageNet's channel mean and standard deviation (RGB, of values in 0..1), as torchvision's reference training has them.
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -71,7 +73,8 @@ RECIPE, MANIFEST, LOCK = ".recipe.json", ".manifest", ".lock"
 TEMPORARY = re.compile(r"\.preprocess\.[0-9a-f]{16}\.tmp")  # not of the image's name, which may be as long as a name may be
 CHUNK = 8  # images a worker takes at a time: few enough that all finish together, many enough to keep traffic small
 
-Entry = namedtuple("Entry", "name source source_size source_mtime_ns bin_size bin_mtime_ns")  # a line of the manifest
+# A line of the manifest; zeros vouch for nothing.
+Entry = namedtuple("Entry", "name source source_size source_mtime_ns bin_size bin_mtime_ns")
 
 
 def fail(message):
@@ -90,15 +93,15 @@ def find_images(source, destination=None):
     found, left_aside = [], []
     folders = [(source, "")]
     for folder, label in folders:  # grows by the class folders while SRC itself is read
-        inside_own = os.path.realpath(folder) == own
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            if folder is source and not entry.name.startswith(".") and entry.is_dir():
+            hidden = entry.name.startswith(".")
+            if folder is source and not hidden and entry.is_dir():
                 if os.path.realpath(entry.path) != own:
                     folders.append((entry.path, entry.name.replace(".", "_") + "__"))
-            elif not entry.name.startswith(".") and entry.name.lower().endswith(EXTENSIONS):
+            elif not hidden and entry.name.lower().endswith(EXTENSIONS):
                 # ais_bench names a result by the part before the first dot; cutting there keeps results apart as well.
                 found.append((label, entry.name.split(".")[0], os.path.abspath(entry.path)))
-            elif not inside_own:
+            elif os.path.realpath(folder) != own:
                 left_aside.append(entry.name)
     often, images = Counter(name for _, name, _ in found), {}
     for label, name, path in found:
@@ -130,9 +133,11 @@ def read_file(path):
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         told = os.fstat(descriptor)
-        if not stat.S_ISREG(told.st_mode) or told.st_size > MOST_BYTES:
-            raise OSError(errno.EINVAL, "is no regular file" if told.st_size <= MOST_BYTES else "is larger than 1 GB", path)
-        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+        if not stat.S_ISREG(told.st_mode):
+            raise OSError(errno.EINVAL, "is no regular file")
+        if told.st_size > MOST_BYTES:
+            raise OSError(errno.EFBIG, "is larger than 1 GB")
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
             return told, file.read()
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
@@ -141,26 +146,18 @@ def read_file(path):
 
 
 def write_whole(folder, name, data, temporary=None):
-    """Write a file that is there whole or not at all; returns its size and mtime in ns."""
+    """Write a file that is there whole or not at all; returns its size and mtime in ns. An OSError names the file."""
     path, temporary = os.path.join(folder, name), temporary or new_temporary(folder)
-    descriptor = None
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-        data = memoryview(data)
-        while len(data):
-            data = data[os.write(descriptor, data):]
-        written = os.fstat(descriptor)
-        os.close(descriptor)  # a network file system tells of a full disk only here
-        descriptor = None
-        os.replace(temporary, path)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as file:
+            file.write(data)
+            file.flush()
+            written = os.fstat(file.fileno())
+        os.replace(temporary, path)  # after the close: a network file system tells of a full disk only there
         return written.st_size, written.st_mtime_ns
     except BaseException as error:
-        try:
-            if descriptor is not None:
-                os.close(descriptor)
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
-        except OSError:
-            pass
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, path) from None
         raise
@@ -170,23 +167,26 @@ def new_temporary(folder):
     return os.path.join(folder, ".preprocess.%s.tmp" % os.urandom(8).hex())
 
 
+def remove_temporaries(folder):
+    for name in os.listdir(folder):
+        if TEMPORARY.match(name):
+            os.unlink(os.path.join(folder, name))
+
+
 def lock(folder):
     """One run at a time in DST. Nobody closes the descriptor: the lock lasts as long as this process and its workers."""
     path = os.path.join(folder, LOCK)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         fail("%s: is no regular file; remove it" % path)
-    end = time.monotonic() + 2  # the workers of a killed run need a moment to see that it is gone
-    while True:
+    for _ in range(40):  # two seconds: the workers of a killed run need a moment to see that it is gone
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > end:
-                fail("%s: another run is at work in this folder; wait for it, or use another folder" % folder)
             time.sleep(0.05)
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from None
+    fail("%s: another run is at work in this folder; wait for it, or use another folder" % folder)
 
 
 def read_recipe(folder):
@@ -208,33 +208,22 @@ def read_manifest(folder):
     try:
         lines = read_file(os.path.join(folder, MANIFEST))[1].decode("utf-8", "replace").splitlines()
     except FileNotFoundError:
-        return {}
-    try:
-        rows = json.loads("[%s]" % ",".join(lines))
-    except (ValueError, RecursionError):
-        rows = []
-        for line in lines:
-            try:
-                rows.append(json.loads(line))
-            except (ValueError, RecursionError):
-                continue
-    return {row[0]: Entry(*row) for row in rows if type(row) is list and list(map(type, row)) == [str, str, int, int, int, int]}
-
-
-def line_of(name, source, *numbers):
-    """A line of the manifest; a quarter of the time of json.dumps of the whole."""
-    return ("[%s, %s, %d, %d, %d, %d]\n" % ((json.dumps(name), json.dumps(source)) + numbers)).encode()
+        lines = []
+    entries = {}
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if type(row) is list and list(map(type, row)) == [str, str, int, int, int, int]:
+                entries[row[0]] = Entry(*row)
+    return entries
 
 
 def write_manifest(folder, entries):
-    data = b"".join(line_of(*entry) for _, entry in sorted(entries.items()))
+    """Write {NAME: Entry} in order of NAME, where that is not what stands there."""
+    data = "".join(json.dumps(entry) + "\n" for _, entry in sorted(entries.items())).encode()
     path = os.path.join(folder, MANIFEST)
     if not os.path.exists(path) or read_file(path)[1] != data:
         write_whole(folder, MANIFEST, data)
-
-
-def bin_bytes(recipe):
-    return 3 * recipe["crop"] ** 2 * np.dtype(recipe["dtype"]).itemsize
 
 
 def plan(folder, images, wanted, record, overwrite):
@@ -263,7 +252,8 @@ def plan(folder, images, wanted, record, overwrite):
         fail("%s: holds %d more images of this set than --limit wants (first: %s.bin); use another folder, or remove this one"
              % (folder, len(same_set), same_set[0]))
 
-    kept, jobs, size = {}, {}, bin_bytes(record["recipe"])
+    kept, jobs, recipe = {}, {}, record["recipe"]
+    size = 3 * recipe["crop"] ** 2 * np.dtype(recipe["dtype"]).itemsize
     for name, source in wanted.items():
         entry, there = manifest.get(name), present.get(name + ".bin")
         if before == record and not overwrite and entry and there and entry.source == source and stat.S_ISREG(there.st_mode) \
@@ -274,15 +264,13 @@ def plan(folder, images, wanted, record, overwrite):
     # First what is to come is written down, vouching for nothing: whenever this run is killed, the next one knows its files.
     pending = {name: Entry(name, jobs.get(name) or manifest[name].source, 0, 0, 0, 0) for name in list(jobs) + surplus}
     write_manifest(folder, dict(pending, **kept))
-    removed = 0
-    for name in present:  # old files go before new ones come, lest a killed run leave a mixture
-        surplus_file = name.endswith(".bin") and name[:-4] in pending
-        if surplus_file or TEMPORARY.match(name):
-            os.unlink(os.path.join(folder, name))
-            removed += surplus_file and name[:-4] not in wanted
+    old = [name for name in pending if name + ".bin" in present]
+    for name in old:  # before new ones come, lest a killed run leave a mixture
+        os.unlink(os.path.join(folder, name + ".bin"))
+    remove_temporaries(folder)
     if before != record:
         write_whole(folder, RECIPE, (json.dumps(record, indent=1) + "\n").encode())
-    return jobs, why, removed
+    return jobs, why, sum(name not in wanted for name in old)
 
 
 def identity(path):
@@ -298,10 +286,7 @@ def cut(data, resize, crop):
     """An RGB image of crop x crop pixels from an image file's bytes; raises whatever Pillow raises for a file it cannot read."""
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     width, height = image.size
-    if width <= height:
-        size = resize, int(resize * height / width)
-    else:
-        size = int(resize * width / height), resize
+    size = (resize, int(resize * height / width)) if width <= height else (int(resize * width / height), resize)
     if size[0] * size[1] > MOST_PIXELS:
         raise ValueError("would be %d x %d pixels after resizing, which is more than %d" % (size + (MOST_PIXELS,)))
     image.load()
@@ -342,7 +327,7 @@ def work(jobs, folder, recipe, manifest, next_job, report, parent):
         if not chunk:
             return
         for name, source in chunk:
-            if os.getppid() != parent:  # the parent was killed: nobody is left to report to
+            if os.getppid() != parent:  # which was killed: nobody is left to report to
                 return
             try:
                 told, data = read_file(source)
@@ -357,61 +342,45 @@ def work(jobs, folder, recipe, manifest, next_job, report, parent):
                 unreadable.append((source, reason or type(error).__name__))
                 continue
             try:
-                size, mtime_ns = write_whole(folder, name + ".bin", data, temporary)
-                line = line_of(name, source, told.st_size, told.st_mtime_ns, size, mtime_ns)
-                append(manifest, os.path.join(folder, MANIFEST), line)
+                entry = Entry(name, source, told.st_size, told.st_mtime_ns, *write_whole(folder, name + ".bin", data, temporary))
+                line = (json.dumps(entry) + "\n").encode()
+                if os.write(manifest, line) != len(line):  # one write: lines of several workers do not mix
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError as error:
-                report.send((0, [], "%s: cannot be written: %s" % (error.filename, error.strerror)))
+                report.send((0, [], "%s: cannot be written: %s" % (error.filename or MANIFEST, error.strerror)))
                 return
         report.send((len(chunk), unreadable, None))
 
 
-def append(descriptor, path, line):
-    """One write: lines of several workers do not mix."""
-    try:
-        if os.write(descriptor, line) != len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-
-
-def start(jobs, folder, recipe, workers):
-    """The worker processes: {the end of a pipe that each reports to: the process}."""
-    path, processes = os.path.join(folder, MANIFEST), {}
-    manifest = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+def start(processes, jobs, folder, recipe, workers):
+    """Fill processes: {the end of a pipe that each worker process reports to: the process}."""
     Image.preinit()  # the plugins: once, not in each worker
     # Bytes a decoder is given, and tobytes allocates, at once: 65 536 cut a file in two, 4 MB cost tobytes 0.1 ms of page faults.
     ImageFile.MAXBLOCK = 1 << 19
     fork = multiprocessing.get_context("fork")  # workers inherit the lock and the manifest
+    manifest = os.open(os.path.join(folder, MANIFEST), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])  # until a worker has handlers of its own
     try:
         next_job = fork.Value("q", 0)
         for _ in range(min(workers, -(-len(jobs) // CHUNK))):
             receiver, sender = fork.Pipe(duplex=False)
             arguments = list(jobs.items()), folder, recipe, manifest, next_job, sender, os.getpid()
-            processes[receiver] = fork.Process(target=work, args=arguments, daemon=True)
-            processes[receiver].start()
+            process = fork.Process(target=work, args=arguments, daemon=True)
+            process.start()
+            processes[receiver] = process
             sender.close()  # the worker's is now the only one: its end is the pipe's end
     except OSError as error:
-        end(processes)
-        raise OSError(error.errno, error.strerror, "worker process %d" % len(processes)) from None
+        raise OSError(error.errno, error.strerror, "worker process %d" % (len(processes) + 1)) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(manifest)
-    return processes
-
-
-def end(processes):
-    for process in processes.values():
-        if process.pid:
-            process.terminate()
-            process.join()
 
 
 def run(jobs, folder, recipe, workers):
     """Make all jobs in worker processes; returns the sources that could not be read, each reported on stderr."""
-    unreadable, processes = [], start(jobs, folder, recipe, workers)
+    unreadable, processes = [], {}
     try:
+        start(processes, jobs, folder, recipe, workers)
         with tqdm(total=len(jobs), unit="image", desc="preprocess", disable=None) as bar:
             while processes:
                 for receiver in connection.wait(list(processes)):
@@ -432,10 +401,10 @@ def run(jobs, folder, recipe, workers):
                         unreadable.append(source)
                     bar.update(done)
     finally:
-        end(processes)
-        for name in os.listdir(folder):  # of workers that were stopped while they wrote
-            if TEMPORARY.match(name):
-                os.unlink(os.path.join(folder, name))
+        for process in processes.values():
+            process.terminate()
+            process.join()
+        remove_temporaries(folder)  # of workers that were stopped while they wrote
     return unreadable
 
 
@@ -446,21 +415,18 @@ def parse_args():
         return int(text)
 
     def shard(text):
-        found = re.match("([0-9]{1,9})/([0-9]{1,9})$", text)
-        if not found or not 1 <= int(found.group(1)) <= int(found.group(2)):
+        if not re.match("[0-9]{1,9}/[0-9]{1,9}$", text) or not 1 <= int(text.split("/")[0]) <= int(text.split("/")[1]):
             raise argparse.ArgumentTypeError("%r is not K/N with K from 1 to N" % text)
-        return [int(found.group(1)), int(found.group(2))]
+        return [int(part) for part in text.split("/")]
 
-    def three(least, most):
-        def values(text):
-            try:
-                numbers = [float(part) for part in text.split(",")]
-            except ValueError:
-                numbers = []
-            if len(numbers) != 3 or not all(least <= one <= most for one in numbers):
-                raise argparse.ArgumentTypeError("%r is not R,G,B, each from %g to %g (of values in 0..1)" % (text, least, most))
-            return numbers
-        return values
+    def three(text):
+        try:
+            numbers = [float(part) for part in text.split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) != 3 or not all(0 <= one <= 1 for one in numbers):
+            raise argparse.ArgumentTypeError("%r is not R,G,B, each from 0 to 1 (of values in 0..1)" % text)
+        return numbers
 
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser = argparse.ArgumentParser(description="Turn images into model inputs, one .bin file an image.")
@@ -470,20 +436,21 @@ def parse_args():
     parser.add_argument("-j", "--workers", metavar="N", type=positive, default=cpus,
                         help="worker processes (default: the CPUs this process may use, here %(default)s)")
     parser.add_argument("--limit", metavar="N", type=positive, help="only the first N images in order of their names")
-    parser.add_argument("--sample", metavar="N", type=positive,
-                        help="only N images, drawn among these, always the same ones")
+    parser.add_argument("--sample", metavar="N", type=positive, help="only N images, drawn among these, always the same ones")
     parser.add_argument("--overwrite", action="store_true", help="make finished files again")
     parser.add_argument("--dtype", choices=sorted(LAYOUTS), default="float32",
                         help="float32: normalised, the guide's (default); uint8: pixels, a quarter of the bytes")
     parser.add_argument("--resize", metavar="N", type=positive, help="short side after resizing (default: MODEL_TYPE's)")
     parser.add_argument("--crop", metavar="N", type=positive, help="side of the centre crop (default: MODEL_TYPE's)")
-    parser.add_argument("--mean", metavar="R,G,B", type=three(0, 1), help="channel means (default: MODEL_TYPE's)")
-    parser.add_argument("--std", metavar="R,G,B", type=three(0.001, 1), help="channel deviations (default: MODEL_TYPE's)")
+    parser.add_argument("--mean", metavar="R,G,B", type=three, help="channel means (default: MODEL_TYPE's)")
+    parser.add_argument("--std", metavar="R,G,B", type=three, help="channel deviations (default: MODEL_TYPE's)")
     parser.add_argument("--labels", metavar="FILE", help="val_label.txt: images without a label in it are refused before work")
     parser.add_argument("--shard", metavar="K/N", type=shard, help="only the K-th of N blocks of the names, into DST/shardK_of_N")
     args = parser.parse_args()
     recipe = {key: getattr(args, key) or MODELS[args.model_type][key] for key in ("resize", "crop", "mean", "std")}
     args.recipe = dict(recipe, dtype=args.dtype, layout=LAYOUTS[args.dtype])
+    if min(recipe["std"]) < 0.001:
+        parser.error("--std %g: at least 0.001" % min(recipe["std"]))
     if not recipe["crop"] <= recipe["resize"] <= MOST_RESIZE:
         parser.error("--crop %(crop)d must be at most --resize %(resize)d, and that at most " % recipe + str(MOST_RESIZE))
     return args
@@ -517,7 +484,7 @@ def main():
     write_manifest(folder, {name: manifest[name] for name in wanted if name in manifest and manifest[name].bin_size})
     print("%s: %d of %d images ready for %s (%d made now, %d kept), %d other files left aside%s" % (
         folder, len(wanted) - len(unreadable), len(wanted), args.model_type, len(jobs) - len(unreadable), len(wanted) - len(jobs),
-        len(left_aside), describe(left_aside)))
+        len(left_aside), ": " + describe(left_aside) if left_aside else ""))
     if removed:
         print("%s: %d files of images that are no longer wanted removed" % (folder, removed))
     if unreadable:
@@ -525,16 +492,21 @@ def main():
 
 
 def describe(names):
-    """Files left aside: the first five, and how many of each extension."""
-    if not names:
-        return ""
+    """The first five files, and how many there are of each extension."""
     kinds = Counter(os.path.splitext(name.lstrip("."))[1].lower() or "without extension" for name in names)
-    return ": %s%s (%s)" % (", ".join(" ".join(name.split()) for name in names[:5]), ", ..." if len(names) > 5 else "",
-                            ", ".join("%d %s" % (count, kind) for kind, count in kinds.most_common()))
+    return "%s%s (%s)" % (", ".join(" ".join(name.split()) for name in names[:5]), ", ..." if len(names) > 5 else "",
+                          ", ".join("%d %s" % (count, kind) for kind, count in kinds.most_common()))
 
 
 def guarded():
-    """Run main so that whatever goes wrong with files, memory or the output ends in a sentence."""
+    """main(), and a sentence for whatever goes wrong with files, memory or the output."""
+    for number in range(3):  # closed by `>&-`: the next file opened would get its number, and messages
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout, sys.stderr = sys.stdout or open(1, "w", closefd=False), sys.stderr or open(2, "w", closefd=False)
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
         try:
             main()
@@ -543,24 +515,10 @@ def guarded():
     except OSError as error:
         if error.filename is None:  # only the standard output has none
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python's own flush at the end fails once more
-            fail("standard output: %s" % error.strerror)
-        fail("%s: %s" % (error.filename, error.strerror))
+        fail("%s: %s" % (error.filename or "standard output", error.strerror))
     except MemoryError:
         fail("not enough memory; run the same line again with fewer --workers")
 
 
-def open_standard_files():
-    """Where one of stdin, stdout and stderr is closed, the next file opened would get its number, and messages."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)
-    sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
-
-
 if __name__ == "__main__":
-    open_standard_files()
     guarded()
