@@ -34,23 +34,23 @@ def normalised(index):
     return (pixels(index).transpose(2, 0, 1).astype(np.float32) / np.float32(255) - MEAN[0]) / STD[0]
 
 
-def conv_onnx(path, dtype="float32", batch="batch"):
+def conv_onnx(path, dtype="float32", batch="batch", spread=1):
     """A net of two convolutions, pooling and a linear layer; its last bias takes away what is common to all pictures."""
     import onnxruntime
-    session = onnxruntime.InferenceSession(conv_net("float32", "batch", np.zeros(CLASSES)).SerializeToString(),
+    session = onnxruntime.InferenceSession(conv_net("float32", "batch", np.zeros(CLASSES), spread).SerializeToString(),
                                            providers=["CPUExecutionProvider"])
     scores = session.run(None, {"image": np.stack([normalised(index) for index in range(40)])})[0]
-    onnx.save(conv_net(dtype, batch, -scores.mean(0)), str(path))
+    onnx.save(conv_net(dtype, batch, -scores.mean(0), spread), str(path))
     return path
 
 
-def conv_net(dtype, batch, bias):
+def conv_net(dtype, batch, bias, spread):
     random = np.random.RandomState(0)
     weights = {"w1": random.standard_normal((16, 3, 3, 3)) / 5, "b1": random.standard_normal(16) / 5,
                "w2": random.standard_normal((16, 16, 3, 3)) / 12, "b2": random.standard_normal(16) / 5,
                "w3": random.standard_normal((CLASSES, 16)) * 30, "b3": bias}
     # Channels differ, as trained ones do, so that it matters which scale belongs to which.
-    spread, before = np.logspace(-1, 1, 16), np.logspace(0.5, -0.5, 16)
+    spread, before = np.logspace(-spread, spread, 16), np.logspace(0.5, -0.5, 16)
     weights["w1"] *= before.reshape(-1, 1, 1, 1)
     weights["b1"] *= before
     weights["w2"] /= before.reshape(1, -1, 1, 1)
@@ -186,6 +186,7 @@ def test_a_uint8_graph_keeps_its_normalisation_in_float_and_gives_the_float_grap
 
 @needs_quantisation
 def test_calibration_on_noise_of_another_scale_is_refused(tmp_path):
+    """Noise of the images' own scale calibrates well: only the ranges count. So it is of 0..0.01, where images have -2..3."""
     conv_onnx(tmp_path / "net.onnx")
     images_folder(tmp_path / "prep_dataset", 40)
     prep = tmp_path / "prep_dataset"
@@ -194,7 +195,7 @@ def test_calibration_on_noise_of_another_scale_is_refused(tmp_path):
     for row in rows:
         if row[0] in chosen:
             path = prep / (row[0] + ".bin")
-            path.write_bytes((np.random.RandomState(0).standard_normal((3, SIDE, SIDE)) * 1e-3).astype("<f4").tobytes())
+            path.write_bytes((np.random.RandomState(0).uniform(0, 0.01, (3, SIDE, SIDE))).astype("<f4").tobytes())
             row[5] = path.stat().st_mtime_ns
     (prep / ".manifest").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "broken" in refused(3, tmp_path)
@@ -218,14 +219,14 @@ def judged(net, data):
     model = script.Model(str(net / "net.onnx"))
     found = script.find_images(str(net / "prep_dataset"), model)
     paths = [found[name] for name in script.choose(found, 0, 20)[1]]
-    return script.verdict(script.compare(script.open_session(model.data), script.open_session(data), model, paths))
+    return script.verdict(script.compare(script.open_session(model.data), script.open_session(data, "int8"), model, paths))
 
 
 @needs_quantisation
 def test_scales_along_the_wrong_channel_axis_are_refused(net):
     quantise(net)
     proto = onnx.load(str(net / "int8.onnx"))
-    assert judged(net, proto.SerializeToString()) is None
+    assert not judged(net, proto.SerializeToString())
     stored = {weight.name: weight for weight in proto.graph.initializer}
     (node,) = [node for node in proto.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored
                and list(stored[node.input[0]].dims[:2]) == [16, 16]]
@@ -240,7 +241,8 @@ def test_scales_along_the_wrong_channel_axis_are_refused(net):
 
 @needs_quantisation
 def test_a_signed_qoperator_model_whose_zero_points_are_lost_is_refused(net):
-    """S8S8 QOperator: where a kernel takes the signed activations for unsigned ones, all zero points are off by 128."""
+    """S8S8 QOperator as the known trap has it (onnxruntime 1.32 itself computes it right): a kernel takes the signed activations
+    for unsigned ones, and all zero points are off by 128."""
     import importlib
     quantize = importlib.import_module("onnxruntime.quantization.quantize")
     script = load_script()
@@ -276,6 +278,7 @@ def test_with_few_images_half_of_them_or_all_are_calibrated_on_and_it_says_so(tm
 @needs_quantisation
 @pytest.mark.parametrize("method", ["Entropy", "Percentile"])
 def test_other_methods_hold_a_chunk_of_images_at_once_and_need_no_more(net, method):
+    conv_onnx(net / "net.onnx", spread=0.5)  # 7 bits are too few for channels that differ more
     process = quantise(net, "--method", method, "--reduce-range", "yes")
     calibration = json.loads(properties(net / "int8.onnx")["calibration"])
     assert calibration["method"] == method and calibration["reduce_range"] is True and "7 bits" in process.stdout
@@ -350,10 +353,10 @@ def test_a_folder_that_is_not_as_it_was_left_or_of_another_recipe_is_refused(net
     kept, status = first.read_bytes(), first.stat()
     first.write_bytes(kept)
     os.utime(str(first), ns=(1, 1))
-    assert "another size or time" in refused(1, net, "--tool", "amct", **options)
+    assert "ILSVRC2012_val_00000001.bin: missing, not in" in refused(1, net, "--tool", "amct", **options)
     os.utime(str(first), ns=(status.st_atime_ns, status.st_mtime_ns))
     (prep / "stranger.bin").write_bytes(kept)
-    assert "not in its manifest" in refused(1, net, "--tool", "amct", **options)
+    assert "stranger.bin: missing, not in" in refused(1, net, "--tool", "amct", **options)
     (prep / "stranger.bin").unlink()
     record = json.loads((prep / ".recipe.json").read_text())
     record["recipe"]["mean"] = [0.5, 0.5, 0.5]
