@@ -337,41 +337,34 @@ def prove(torch, onnx, onnxruntime, model, onnx_bytes, recipe):
             "score %.3g" % (onnxruntime.__version__, torch.__version__, recipe["dtype"], difference, largest))
 
 
-def temporary_beside(path):
-    """(descriptor, name) of a new, locked file beside path; before that, those of killed runs, which nobody locks, go."""
-    folder, base = os.path.dirname(path) or ".", os.path.basename(path)
-    for name in os.listdir(folder):
-        if re.match(r"\.%s\.[0-9a-f]{8}\.tmp\Z" % re.escape(base), name):
-            with contextlib.suppress(OSError):  # locked, no regular file, gone: left alone
-                stray = os.open(os.path.join(folder, name), os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
-                with os.fdopen(stray, "wb"):
-                    fcntl.flock(stray, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.unlink(os.path.join(folder, name))
-    while True:
-        name = os.path.join(folder, ".%s.%s.tmp" % (base, os.urandom(4).hex()))
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:  # else another run took it for a stray before it was locked
-            return descriptor, name
-        os.close(descriptor)
-
-
 def write_whole(path, data):
     """Write a file that is there whole or not at all; a link of its name is replaced, not followed."""
+    folder, base = os.path.dirname(path) or ".", os.path.basename(path)
+    temporary = os.path.join(folder, ".%s.%s.tmp" % (base, os.urandom(4).hex()))
     try:
-        descriptor, temporary = temporary_beside(path)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.replace(temporary, path)
-        except BaseException:
+        remove_strays(folder, base)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as file:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(data)
+            file.flush()
+            os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            fail("%s: cannot be written: %s" % (path, error.strerror))
+        raise
+
+
+def remove_strays(folder, base):
+    """Remove the temporaries of killed runs, which nobody locks; what is locked, no regular file, or gone is left alone."""
+    for name in os.listdir(folder):
+        if re.match(r"\.%s\.[0-9a-f]{8}\.tmp\Z" % re.escape(base), name):
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-    except OSError as error:
-        fail("%s: cannot be written: %s" % (path, error.strerror))
+                with os.fdopen(os.open(os.path.join(folder, name), os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW), "wb") as stray:
+                    fcntl.flock(stray, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(os.path.join(folder, name))
 
 
 def three_numbers(text):
