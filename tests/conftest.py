@@ -25,7 +25,7 @@ LONGEST = ["test_run_infer.py", "test_run_infer_npu.py", "test_readme.py", "test
 REPOSITORY = Path(__file__).resolve().parent.parent
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 FLOAT_RECIPE = {"resize": 256, "crop": 224, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "dtype": "float32", "layout": "CHW"}
-DEMO = ["--loop", "3", "--batch-sizes", "1 8"]  # of the one whole chain that several tests look at
+DEMO = ["--demo", "--engine", "onnxruntime", "--loop", "3", "--batch-sizes", "1 8"]  # the one whole chain
 UINT8_RECIPE = dict(FLOAT_RECIPE, dtype="uint8", layout="HWC")
 
 
@@ -154,7 +154,7 @@ def small_onnx(path, classes=1000, batch="batch", shape=(3, 224, 224), dtype="fl
 
 
 def made_once(factory, name, make):
-    """A folder that make(folder) filled, once for all of pytest-xdist's workers; none of them changes what is in it."""
+    """A folder, or file, that make(path) made, once for all of pytest-xdist's workers; none of them changes what is in it."""
     base = factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with open(str(base / (name + ".lock")), "w") as lock:
@@ -180,28 +180,33 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
+def begun_demo(tmp_path_factory):
+    """The folder of `run_infer.sh --demo` when only the data is made and the model exported, which most tests have enough of."""
+    def make(folder):
+        process = succeeds("run_infer.sh", *DEMO, "--output", folder, "--stages", "export")
+        (folder.parent / "demo.begun").write_text(process.stdout)
+    return made_once(tmp_path_factory, "the demo", make)
+
+
+@pytest.fixture(scope="session")
+def tiny(begun_demo):
     """The demo's data set and weights."""
-    return made_once(tmp_path_factory, "tiny-imagenet", lambda folder: succeeds("tools/make_tiny_imagenet.py", folder))
+    return begun_demo / "tiny-imagenet"
 
 
 @pytest.fixture(scope="session")
-def resnet34_onnx(tiny, tmp_path_factory):
+def resnet34_onnx(begun_demo):
     """The demo's weights, exported."""
-    def make(folder):
-        folder.mkdir()
-        succeeds("resnet34_pth2onnx.py", tiny / "resnet34-tiny.pth", folder / "resnet34.onnx")
-    return made_once(tmp_path_factory, "exported", make) / "resnet34.onnx"
+    return begun_demo / "resnet34.onnx"
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory):
+def demo(begun_demo, tmp_path_factory):
     """A finished `run_infer.sh --demo`, the one whole chain that several tests look at: (its folder, what it said)."""
-    def make(folder):
-        process = succeeds("run_infer.sh", "--demo", "--engine", "onnxruntime", "--output", folder, *DEMO)
-        (folder.parent / "demo.said").write_text(process.stdout)
-    folder = made_once(tmp_path_factory, "the demo", make)
-    return folder, (folder.parent / "demo.said").read_text()
+    def make(said):
+        begun, rest = (begun_demo.parent / "demo.begun").read_text(), succeeds("run_infer.sh", *DEMO, "--output", begun_demo)
+        said.write_text(begun + rest.stdout)
+    return begun_demo, made_once(tmp_path_factory, "demo.said", make).read_text()
 
 
 @pytest.fixture(scope="session")

@@ -104,13 +104,13 @@ def test_a_second_run_skips_everything_within_a_few_starts_of_python_and_says_th
     folder, first = demo
     before = made(folder)
     start = time.monotonic()
-    again = succeeds("run_infer.sh", "--demo", "--engine", "onnxruntime", "--output", folder, *DEMO)
+    again = succeeds("run_infer.sh", *DEMO, "--output", folder)
     seconds = time.monotonic() - start
     assert done(again) == [] and made(folder) == before
     assert again.stdout.splitlines()[-3:] == first.splitlines()[-3:]
     assert seconds < 10  # under 1 s on an idle machine (benchmarks/README.md); here other tests may be at work
     for more, code in (([], 0), (["--loop", "4"], 1)):
-        check = script("run_infer.sh", "--demo", "--engine", "onnxruntime", "--output", folder, "--check", *(DEMO + more))
+        check = script("run_infer.sh", *DEMO, "--output", folder, "--check", *more)
         assert check.returncode == code
     assert made(folder) == before
 
