@@ -27,7 +27,7 @@ CPUS = len(os.sched_getaffinity(0))
 SCRIPTS = ("imagenet_torch_preprocess.py", "imagenet_acc_eval.py", "onnx_infer.py", "resnet34_pth2onnx.py", "report.py",
            "resnet34_quantize.py", "tools/make_val_label.py", "tools/make_tiny_imagenet.py")
 # images, images for memory, batch sizes, files of inference each, results to evaluate, turns, turns of a start
-FULL = 600, 10000, (1, 8, 32), 64, 50000, 5, 9
+FULL = 600, 10000, (1, 8, 32), 96, 50000, 5, 9
 SMALL = 48, 200, (8,), 32, 1000, 1, 1
 IN_MEMORY = "/dev/shm"  # where there is room: writing to a disk is as fast as its writing back of earlier files lets it be
 
@@ -294,20 +294,19 @@ def subset(images, work, count):
 def measure_inference(table, work, models, weights, batches, count, turns):
     """Files to results, against the same model on a ready array; models: {name: (model, its prep_dataset)}."""
     for batch in batches:
-        for name, (model, prep) in models.items():
-            prepared = sum(entry.name.endswith(".bin") for entry in os.scandir(prep))
-            files = min(max(count, 3 * batch), prepared) // batch * batch
-            times = in_turns(turns, functools.partial(over_files, work, model, prep, batch, files),
-                             functools.partial(apart, "ready_array", model, batch, files // batch))
+        prepared = min(sum(entry.name.endswith(".bin") for entry in os.scandir(prep)) for _, prep in models.values())
+        files = min(count, prepared) // batch * batch
+        over = [functools.partial(over_files, work, model, prep, batch, files) for model, prep in models.values()]
+        ready = [functools.partial(apart, "ready_array", model, batch, files // batch) for model, _ in models.values()]
+        times = in_turns(turns, *over, *ready, functools.partial(apart, "eager", weights, batch, files // batch))
+        for index, name in enumerate(models):
             table.add("inference over files, %s, batch %d" % (name, batch), "the same model, a ready array",
-                      ">= 0.95" if name == "INT8" else ">= 0.97", [two / one for one, two in times])
-        runs = max(2, count // batch)
-        ready = [functools.partial(apart, "ready_array", models[name][0], batch, runs) for name in ("float32", "uint8", "INT8")]
-        times = in_turns(turns, functools.partial(apart, "eager", weights, batch, runs), *ready)
+                      ">= 0.95" if name == "INT8" else ">= 0.97", [turn[3 + index] / turn[index] for turn in times])
+        table.add("inference over files, uint8, batch %d" % batch, "float32 files", ">= 1", [turn[0] / turn[1] for turn in times])
         what = "ONNX Runtime, batch %d" % batch
-        table.add(what, "PyTorch eager, better layout", ">= 1.15", [turn[0] / turn[1] for turn in times])
-        table.add(what + ", uint8", "float32", "about 1", [turn[1] / turn[2] for turn in times])
-        table.add(what + ", INT8", "float32", ">= 3.0 with VNNI", [turn[1] / turn[3] for turn in times])
+        table.add(what, "PyTorch eager, better layout", ">= 1.15", [turn[6] / turn[3] for turn in times])
+        table.add(what + ", uint8", "float32", "about 1", [turn[3] / turn[4] for turn in times])
+        table.add(what + ", INT8", "float32", ">= 3.0 with VNNI", [turn[3] / turn[5] for turn in times])
 
 
 def over_files(work, model, prep, batch, files):
