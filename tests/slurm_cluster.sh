@@ -73,11 +73,13 @@ TEXT
 }
 
 stop() {
-  local dir=$1 file pid
+  local dir=$1 file pid pids=()
   SLURM_CONF=$dir/slurm.conf scancel --full --signal=KILL --user=root 2>/dev/null || true
-  for file in "$dir"/slurmd-*.pid "$dir/slurmctld.pid" "$dir/munged.pid"; do # munged last: the others end through it
-    if [ ! -f "$file" ] || ! pid=$(cat -- "$file") || ! kill "$pid" 2>/dev/null; then continue; fi
-    timeout 30 tail --pid="$pid" -f /dev/null || kill -KILL "$pid" 2>/dev/null || true
+  for file in "$dir"/slurmd-*.pid "$dir/slurmctld.pid" "$dir/munged.pid"; do
+    if [ -f "$file" ] && pid=$(cat -- "$file") && kill "$pid" 2>/dev/null; then pids+=("$pid"); fi
+  done
+  for pid in ${pids[@]+"${pids[@]}"}; do
+    timeout 10 tail --pid="$pid" -f /dev/null || kill -KILL "$pid" 2>/dev/null || true
   done
 }
 

@@ -54,9 +54,11 @@ def logs_of(folder):
     return "".join(path.read_text() for path in sorted((folder / "logs").glob("*.txt")))
 
 
-def test_the_demo_in_4_shards_ends_with_the_report_of_one_piece_and_a_second_submission_does_nothing(cluster, demo, tmp_path):
+def test_the_demos_images_in_4_shards_end_with_the_report_of_one_piece_and_a_second_submission_does_nothing(
+        cluster, demo, tiny, tmp_path):
     whole, folder = demo[0], tmp_path / "in shards"
-    options = ["--demo", "--batch-sizes", "8"] + ONE
+    options = ["--pth", tiny / "resnet34-tiny.pth", "--images", tiny / "val", "--labels", tiny / "val_label.txt",
+               "--batch-sizes", "8"] + ONE
     told = succeeds("run_slurm.sh", "--shards", "4", *(options + ["--output", folder, "--", "--time=10"]), env=cluster)
     assert "are still queued" in fails(1, "run_slurm.sh", "--shards", "4", *(options + ["--output", folder]), env=cluster)
     until_done(cluster, told)
