@@ -479,7 +479,7 @@ def speed_gates(rows, reference, slowdown):
                 "text": "%s: there is none to compare with %.2f" % (name, there)}
         if measured:
             least, most, how = spread(row)
-            verdict = "reaches" if most >= limit else "stays below"
+            verdict = "reaches" if measured >= limit else "reaches, within its spread," if most >= limit else "stays below"
             text = "%s: %.2f (%.2f to %.2f, %s) %s %.2f, the reference's %.2f (from %.2f on) less %g %%"
             gate.update(passes=most >= limit, interval95=[least, most], text=text % (
                 name, measured, least, most, how, verdict, limit, there, low, slowdown))
@@ -491,10 +491,14 @@ def speed_gates(rows, reference, slowdown):
 
 def verdicts(results, rows, fidelities, reference, slowdown):
     """Every gate that there is, those of the evaluation too, and the fidelities: [{name, passes, text, ...}]"""
-    gates = [dict(gate, text="%s %.6g%% is %s %g%% (%s, batch size %s)" % (
-        gate["name"], gate["measured"], "at least" if gate["passes"] else "below", gate["limit"],
-        result["precision"] or "precision " + UNKNOWN, result["batch_size"] or UNKNOWN))
-             for result in results for gate in result["gates"] or []]
+    gates = []
+    for result in results:
+        for gate in result["gates"] or []:
+            # Two digits, or more where those two would contradict the verdict.
+            digits = "%.2f" if (round(gate["measured"], 2) >= gate["limit"]) == gate["passes"] else "%.15g"
+            gates.append(dict(gate, text="%s %s%% is %s %.15g%% (%s, batch size %s)" % (
+                gate["name"], digits % gate["measured"], "at least" if gate["passes"] else "below", gate["limit"],
+                result["precision"] or "precision " + UNKNOWN, result["batch_size"] or UNKNOWN)))
     if slowdown is not None:
         gates += speed_gates(rows, reference, slowdown)
     for one in fidelities:

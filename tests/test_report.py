@@ -517,7 +517,7 @@ def test_an_accuracy_gate_and_a_fidelity_that_say_no_exit_with_3(one):
     put(one, of_result={"gates": [{"name": "Top-1", "measured": 67.1875, "limit": 70, "passes": False},
                                   {"name": "Top-5", "measured": 93.75, "limit": 90, "passes": True}]})
     process = script(SCRIPT, one)
-    assert process.returncode == 3 and "FAIL: Top-1 67.1875% is below 70% (fp32, batch size 1)\nPASS: Top-5" in process.stdout
+    assert process.returncode == 3 and "FAIL: Top-1 67.19% is below 70% (fp32, batch size 1)\nPASS: Top-5" in process.stdout
 
 
 # ---- the page and the chart ----
