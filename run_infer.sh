@@ -17,12 +17,13 @@ here=$(dirname -- "${BASH_SOURCE[0]}")/
 [ "$here" != ./ ] || here="" # so that commands are shown as the guide writes them
 PYTHON=${PYTHON:-python3}    # the Python that CANN came with may have another name
 WEIGHTS_URL=https://download.pytorch.org/models/resnet34-b627a593.pth
+NUMBER='-?[0-9]*\.?[0-9]+(e-?[0-9]+)?'
 ALL_STAGES=export,compile,preprocess,infer,evaluate,perf,report
 
 pth=resnet34-b627a593.pth images=ImageNet/val labels=ImageNet/val_label.txt batch_sizes="" engine=auto output=./output
 loop=20 seconds="" limit="" outfmt=TXT demo="" given="" device=0 soc_version="" fidelity="" classes="" dtype=float32 int8=""
 calibration_images="" gates=() report_options=() recipe=() provider="" quiet="" force="" force_perf="" stages=$ALL_STAGES
-shard="" check="" why="" exports=yes failed=() verdict="" child=""
+shard="" check="" reference="" slowdown="" why="" exports=yes failed=() verdict="" child=""
 
 usage() {
   cat <<'TEXT'
@@ -78,7 +79,7 @@ parse_args() {
       --demo) demo=yes && shift && continue ;;
       --int8) int8=yes && shift && continue ;;
       --quiet) quiet=yes && shift && continue ;;
-      --force) force=yes && shift && continue ;;
+      --force | --overwrite) force=yes && shift && continue ;; # the latter is the preprocessing's word
       --force-perf) force_perf=yes && shift && continue ;;
       --check) check=yes && shift && continue ;;
       --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
@@ -106,9 +107,13 @@ parse_args() {
       --calibration-images) calibration_images=$value ;;
       --soc-version) soc_version=$value ;;
       --provider) provider=$value ;;
-      --resize | --crop | --mean | --std) recipe+=("$1=$value") ;;
-      --min-top1 | --min-top5) gates+=("$1" "$value") ;;
-      --reference | --max-slowdown) report_options+=("$1" "$value") ;;
+      --resize | --crop) [[ $value =~ ^[1-9][0-9]{0,4}$ ]] || wrong_usage "$1 '$value' is not a number of pixels" && recipe+=("$1=$value") ;;
+      --mean | --std) [[ $value =~ ^$NUMBER,$NUMBER,$NUMBER$ ]] || wrong_usage "$1 '$value' is not as 0.5,0.5,0.5" && recipe+=("$1=$value") ;;
+      --min-top1 | --min-top5 | --max-slowdown)
+        [[ $value =~ ^[0-9]{1,3}(\.[0-9]+)?$ ]] && [ "${value%%.*}" -le 100 ] || wrong_usage "$1 '$value' is not a percentage"
+        if [ "$1" = --max-slowdown ]; then slowdown=$value report_options+=("$1" "$value"); else gates+=("$1" "$value"); fi
+        ;;
+      --reference) reference=$value report_options+=("$1" "$value") ;;
       --stages) stages=$value ;;
       --shard) shard=$value ;;
       *) wrong_usage "unknown option $1" ;;
@@ -133,6 +138,7 @@ check_options() {
   case $engine in auto | onnxruntime | ais_bench) ;; *) wrong_usage "--engine $engine: it is auto, onnxruntime or ais_bench" ;; esac
   case $outfmt in TXT | BIN | NPY) ;; *) wrong_usage "--outfmt $outfmt: it is TXT, BIN or NPY" ;; esac
   case $dtype in float32 | uint8) ;; *) wrong_usage "--dtype $dtype: it is float32 or uint8" ;; esac
+  [ -z "$slowdown" ] || [ -n "$reference" ] || wrong_usage "--max-slowdown needs --reference"
   [[ $device =~ ^[0-9]{1,3}(,[0-9]{1,3})*$ ]] || wrong_usage "--device '$device' is not a list of devices such as 0,1"
   [ -z "$(tr ',' '\n' <<<"$device" | sort | uniq -d)" ] || wrong_usage "--device $device names a device twice"
   [[ $soc_version =~ ^[A-Za-z0-9_-]*$ ]] || wrong_usage "--soc-version '$soc_version' is no name of a chip"
@@ -151,6 +157,16 @@ check_options() {
 
 selected() {
   [[ ,$stages, == *",$1,"* ]]
+}
+
+# Does a stage that was selected come after this one?
+needed() {
+  local later=,$ALL_STAGES, word
+  later=${later#*",$1,"}
+  for word in ${stages//,/ }; do
+    [[ ,$later != *",$word,"* ]] || return 0
+  done
+  return 1
 }
 
 # The folder is ours when it has .stages, may become ours when it is empty (or holds only .om files carried here), else it is somebody's.
@@ -249,24 +265,39 @@ own() {
   done
 }
 
-disown_results() { # of a batch size that failed: what an earlier run made must not pass for this one's
-  local path
+# What an earlier run made must not pass for this one's and goes; but not a folder in which there is more than its stage left.
+disown_results() {
+  local path list other=""
   for path in "$@"; do
-    if grep -qxF -e "${path#"$output"/}" "$output/.stages/made" 2>/dev/null; then rm -rf -- "$path"; fi
+    grep -qxF -e "${path#"$output"/}" "$output/.stages/made" 2>/dev/null || continue
+    list=$output/.stages/files.$(basename -- "$path")
+    if [ -d "$path" ] && [ -f "$list" ]; then
+      other=$(find "$path/" -type f -printf '%P\n' | grep -vxF -f "$list" | head -n 1) || true
+      [ -z "$other" ] || fail "$path/$other: is there, but run_infer.sh did not make it; move it away, or name another --output"
+    fi
+    rm -rf -- "$path" "$list"
   done
 }
 
 # stage NAME PART OUTPUT... : INPUT... -- COMMAND...: run the command, unless it, its packages and all these files are what they were at
-# its end. PART is its name in --stages; the first input is the script. Returns 0, 3 for a verdict, or 1 after the command failed.
+# its end. PART is its name in --stages; where that does not have it, what it made before must be of this very line. The first input is
+# the script. Returns 0, 3 for a verdict, or 1 after the command failed.
 stage() {
-  local name=$1 part=$2 outputs=() inputs=() stamp log before status=0
+  local name=$1 part=$2 outputs=() inputs=() stamp log before path status=0
   shift 2
   while [ "$1" != : ]; do outputs+=("$1") && shift; done && shift
   while [ "$1" != -- ]; do inputs+=("$1") && shift; done && shift
-  selected "$part" || return 0
-  stamp=$output/.stages/$name${shard:+.shard${shard/\//_of_}} log=$output/.stages/said.$name${shard:+.shard${shard/\//_of_}}
+  case $part in preprocess | infer) name+=${shard:+.shard${shard/\//_of_}} ;; esac
+  stamp=$output/.stages/$name log=$output/.stages/said.$name
+  selected "$part" || { needed "$part" && [ -f "$stamp" ]; } || return 0
   look_of "${inputs[@]}"
   before=$(show "$@")$'\n'$environment$'\n'$looks
+  if ! selected "$part"; then
+    [[ $(<"$stamp")$'\n' = "$before"* ]] ||
+      fail "${outputs[0]}: was made by another line, from other files or with other packages; have $part in --stages, too"
+    return 0
+  fi
+  [ -z "$force" ] || set -- "$@" ${again:+"$again"}
   if [ -z "$force" ] && { [ -z "$force_perf" ] || [ "$part" != perf ]; } && [ -f "$stamp" ] && { [ "$part" != report ] || [ -f "$log" ]; }; then
     look_of "${outputs[@]}"
     if [ "$(<"$stamp")"$'\n' = "$before$looks" ]; then
@@ -282,6 +313,7 @@ stage() {
   rm -f -- "$stamp"
   own "${outputs[@]}"
   [ -z "${fresh:-}" ] || disown_results "${outputs[@]}"
+  for path in "${outputs[@]}"; do rm -f -- "$output/.stages/files.$(basename -- "$path")"; done
   say "== $name: ${outputs[0]}"
   say "$(show "$@")"
   if [ "$part" = report ]; then # what it says is kept: a skipped one says it again
@@ -289,7 +321,7 @@ stage() {
     cat -- "$log"
   elif [ -n "$quiet" ]; then
     run "$@" >"$log" || status=$?
-    grep -E '^(PASS|FAIL|warning)' "$log" || true
+    selected report || grep -E '^(PASS|FAIL)' "$log" || true # else the report says them, by row
   else
     run "$@" || status=$?
   fi
@@ -298,7 +330,7 @@ stage() {
     return "$status"
   fi
   look_of "${inputs[@]}"
-  if [ "$before" != "$(show "$@")"$'\n'"$environment"$'\n'"$looks" ]; then
+  if [ "$before" != "${before%%$'\n'*}"$'\n'"$environment"$'\n'"$looks" ]; then
     echo "error: stage $name: its inputs changed while it ran; run the same line again" >&2
     return 1
   fi
@@ -307,6 +339,9 @@ stage() {
     echo "error: stage $name ended with exit code 0 but left $missing missing" >&2
     return 1
   fi
+  for path in "${outputs[@]}"; do
+    [ ! -d "$path" ] || [ -n "$shard" ] || find "$path/" -type f -printf '%P\n' >"$output/.stages/files.$(basename -- "$path")"
+  done
   printf '%s' "$before$looks" >"$stamp.whole" && mv -- "$stamp.whole" "$stamp"
 }
 
@@ -361,7 +396,8 @@ source_set_env() {
 
 # Can the NPU be used? Sets why, soc_version, and exports to nothing where the .om files are there and no atc could make them.
 find_ascend() {
-  local size one answer
+  local size one answer visible # where a scheduler set them, devices count from 0 among the visible ones
+  IFS=, read -ra visible <<<"${ASCEND_RT_VISIBLE_DEVICES:-}"
   command -v atc >/dev/null || source_set_env
   if ! why=$("$PYTHON" "${here}tools/npu_info.py" --can-infer 2>&1); then
     why=${why#error: }
@@ -372,7 +408,7 @@ find_ascend() {
   else
     for one in ${device//,/ }; do
       [ -z "$soc_version" ] || break
-      if ! answer=$("$PYTHON" "${here}tools/npu_info.py" --soc-version --device "$one" 2>&1); then
+      if ! answer=$("$PYTHON" "${here}tools/npu_info.py" --soc-version --device "${visible[one]:-$one}" 2>&1); then
         why="atc is there, but ${answer#error: }"
         break 2
       fi
@@ -412,7 +448,11 @@ check_inputs() {
   if selected report; then modules+=(matplotlib jinja2); fi
   if [ "$engine" = onnxruntime ] || [ -n "$fidelity" ] || selected export; then modules+=(onnxruntime onnx); fi
   if [ -n "$exports" ] && selected export; then modules+=(torch torchvision); fi
+  [ -n "$exports" ] || [ -z "$int8" ] || fail "--int8: there is no atc here to compile the INT8 model; run it where CANN is"
   environment=$("$PYTHON" "${here}tools/environment.py" --need "${modules[@]}") || exit 1
+  [ "$engine" = onnxruntime ] || environment+=", chip ${soc_version:-not known}"
+  [ -z "$reference" ] || [ -f "$reference" ] || [ -f "$reference/report.json" ] ||
+    fail "$reference: is no report.json and no folder with one; cp output/report.json of the run to compare with, or leave out --reference"
   [ -z "$demo" ] || return 0
   if [ -n "$exports" ] && selected export; then
     [ -e "$pth" ] || fail "$pth: no such weight file; get it with: wget $WEIGHTS_URL"
@@ -456,9 +496,9 @@ preprocess() {
   shift 4
   made=$folder${shard:+/shard${shard/\//_of_}}
   [ -z "$shard" ] || own_part "$folder"
-  local options=(--labels "$labels" ${limit:+--limit "$limit"} "$@" ${recipe[@]+"${recipe[@]}"} ${force:+--overwrite})
+  local options=(--labels "$labels" ${limit:+--limit "$limit"} "$@" ${recipe[@]+"${recipe[@]}"})
   [ "$type" = float32 ] || options+=(--dtype "$type")
-  stage "$name" "$part" "$made" : "$script" "$images" "$labels" -- \
+  again=--overwrite stage "$name" "$part" "$made" : "$script" "$images" "$labels" -- \
     "$PYTHON" "$script" resnet "$images" "$folder" "${options[@]}" || stop "$name"
 }
 
@@ -482,9 +522,9 @@ compile() {
   name=$(basename -- "$onnx" .onnx)
   [ "$dtype" = float32 ] || aipp=(--aipp)
   for size in $batch_sizes; do oms+=("$output/${name}_bs$size.om" "$output/${name}_bs$size.om.json"); done
-  stage "compile_$name" compile "${oms[@]}" : "${here}run_atc.sh" "$onnx" -- \
+  again=--force stage "compile_$name" compile "${oms[@]}" : "${here}run_atc.sh" "$onnx" -- \
     bash "${here}run_atc.sh" --onnx "$onnx" --output "$output" --batch-sizes "$batch_sizes" --soc-version "$soc_version" \
-    --device "${device%%,*}" ${aipp[@]+"${aipp[@]}"} ${force:+--force} ||
+    --device "${device%%,*}" ${aipp[@]+"${aipp[@]}"} ||
     echo "error: stage compile failed for some batch size; the others go on" >&2
 }
 
@@ -536,6 +576,7 @@ row() {
     3) verdict=yes ;;
     *) disown_results "$folder.json" && give_up "$precision:$size" "its accuracy cannot be judged" && return ;;
   esac
+  [ -n "$fidelity" ] || ! selected evaluate || disown_results "$output/fidelity$suffix.json"
   if [ -n "$fidelity" ] && [ "$precision" = fp32 ]; then
     status=0
     stage "fidelity$suffix" evaluate "$output/fidelity$suffix.json" : "${here}compare_scores.py" "$folder" "$output/reference" -- \
@@ -551,13 +592,14 @@ row() {
 
 report() {
   local precisions=$1 suffix size precision stamps=() stamp line
-  for stamp in demo export_resnet34 export_resnet34_uint8 calibration quantize compile_resnet34 compile_resnet34_int8 preprocess reference; do
+  for stamp in demo export_resnet34 export_resnet34_uint8 calibration quantize compile_resnet34 compile_resnet34_int8 preprocess \
+    ${fidelity:+reference}; do
     stamps+=("$output/.stages/$stamp" "$output/.stages/$stamp".shard*)
   done
   for precision in $precisions; do
     for size in $batch_sizes; do
       suffix=$([ "$precision" = fp32 ] || echo "_$precision")_bs$size
-      for stamp in infer evaluate fidelity perf; do
+      for stamp in infer evaluate ${fidelity:+fidelity} perf; do
         stamps+=("$output/.stages/$stamp$suffix" "$output/.stages/$stamp$suffix".shard*)
       done
     done
@@ -583,7 +625,7 @@ report() {
   local force=$force
   [ ${#report_options[@]} -eq 0 ] || force=yes # whether the reference is the same is not looked at
   stage report report "$output"/report.{md,json,png,html} : "${here}report.py" "${here}report.html.jinja" "$output/commands.sh" "${inputs[@]}" -- \
-    "$PYTHON" "${here}report.py" "$output" --batch-sizes "$batch_sizes" --precisions "$precisions" --dataset "$images" \
+    "$PYTHON" "${here}report.py" "$output" --batch-sizes "$batch_sizes" --precisions "$precisions" \
     ${images_option[@]+"${images_option[@]}"} ${report_options[@]+"${report_options[@]}"} ${quiet:+--quiet} \
     ${failed[@]+--failed "${failed[@]}"} || status=$?
   case $status in 0) ;; 3) verdict=yes ;; *) exit 1 ;; esac

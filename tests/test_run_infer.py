@@ -310,6 +310,8 @@ def test_paths_with_spaces_quotes_newlines_and_a_leading_dash_work(short_run, ti
 @pytest.mark.parametrize("options,code,words", [
     (["--batch-sizes", ","], 2, "empty"), (["--batch-sizes", "0"], 2, "positive"),
     (["--loop", "3", "--seconds", "2"], 2, "exclude"),
+    (["--min-top1", "abc"], 2, "percentage"), (["--max-slowdown", "10"], 2, "needs --reference"),
+    (["--reference", "nothere"], 1, "no report.json"), (["--mean", "1,2"], 2, "0.5,0.5,0.5"), (["--crop", "x"], 2, "pixels"),
     (["--demo", "--pth", "x"], 2, "--demo"), (["--no-such"], 2, "unknown"), (["--shard", "3/2"], 2, "K/N"),
     (["--shard", "1/2"], 2, "--stages"), (["--stages", "infer,nonsense"], 2, "nonsense"), (["--dtype", "int4"], 2, "float32"),
     (["--pth", "missing.pth"], 1, "wget"), (["--images", "missing"], 1, "no such folder"),
@@ -320,6 +322,26 @@ def test_wrong_usage_and_missing_inputs_are_said_before_any_work(options, code, 
     line = ([] if "--demo" in options else data_options(tiny, tmp_path / "o")) + options
     assert words in fails(code, "run_infer.sh", *line, env=env, cwd=str(tmp_path))
     assert not (tmp_path / "o" / "prep_dataset").exists()
+
+
+def test_stages_left_out_must_have_been_made_by_this_very_line(rerun, tiny, tmp_path):
+    folder, again = rerun
+    before = made(folder)
+    (tmp_path / "val").mkdir()
+    for options in (["--images", tmp_path / "val"], ["--limit", "4"]):
+        line = data_options(tiny, folder) + ["--stages", "evaluate,perf,report"] + options
+        assert "prep_dataset: was made by another line" in fails(1, "run_infer.sh", *line)
+    assert made(folder) == before
+    assert done(again("--stages", "evaluate,report", "--min-top1", "1")) == ["evaluate_bs4", "report"]
+    line = data_options(tiny, folder, "--stages", "report", "--min-top1", "2")
+    assert "evaluate in --stages" in fails(1, "run_infer.sh", *line)
+
+
+def test_a_comparison_that_is_not_asked_for_any_more_does_not_stay_in_the_report(rerun):
+    folder, again = rerun
+    assert "agrees with its reference" in again("--fidelity", "2").stdout and (folder / "fidelity_bs4.json").exists()
+    assert "agrees" not in again().stdout and not (folder / "fidelity_bs4.json").exists()
+    assert "compare_scores" not in (folder / "commands.sh").read_text()
 
 
 def test_unlabelled_images_are_refused_before_they_are_prepared(tiny, tmp_path):

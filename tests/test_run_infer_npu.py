@@ -99,6 +99,25 @@ def test_a_batch_size_that_fails_shows_dashes_and_the_others_still_run(fail, sai
     assert (rows[4]["top1"] is None) == (fail != "perf:4")
 
 
+def test_results_that_must_go_stay_where_the_user_has_put_a_file_among_them(kept, tiny, tmp_path):
+    folder = back_to(kept[0], "finished")
+    (folder / "result_bs2" / "notes.txt").write_text("my own")
+    (folder / "resnet34_bs2.om").unlink()
+    env = dressed(tmp_path, STANDIN_FAIL="atc:2")
+    sentence = fails(1, "run_infer.sh", *data_options(tiny, folder, "--fidelity", "3"), env=env)
+    assert "notes.txt: is there, but run_infer.sh did not make it" in sentence
+    assert (folder / "result_bs2" / "notes.txt").read_text() == "my own" and len(list((folder / "result_bs2").iterdir())) > 6
+
+
+def test_another_cann_makes_everything_again(kept, tiny, tmp_path):
+    folder, toolkit = back_to(kept[0], "finished"), tmp_path / "toolkit"
+    toolkit.mkdir()
+    (toolkit / "ascend_toolkit_install.info").write_text("version=8.0.RC1\n")
+    env = dict(dressed(tmp_path), ASCEND_TOOLKIT_HOME=str(toolkit))
+    said = succeeds("run_infer.sh", *data_options(tiny, folder, "--fidelity", "3"), env=env).stdout
+    assert "== infer_bs2: skipped" not in said and "== perf_bs2: skipped" not in said
+
+
 def test_fidelity_accuses_the_om_of_another_checkpoint(compiled, tiny, tmp_path):
     """It infers, is judged, and has a plausible speed; only the comparison shows it."""
     import torch

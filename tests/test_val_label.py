@@ -146,5 +146,14 @@ def test_what_is_neither_devkit_nor_class_folders_is_named(kit, tmp_path):
     broken = write_kit(tmp_path / "broken")
     (broken / "data" / "meta.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200))
     assert "meta.mat" in fails(1, SCRIPT, broken, tmp_path / "l")
-    assert "No such file" in fails(1, SCRIPT, kit, tmp_path / "no" / "folder")
+    assert "its folder does not exist" in fails(1, SCRIPT, kit, tmp_path / "no" / "folder")
     fails(2, SCRIPT, kit)
+
+
+def test_images_outside_the_class_folders_and_a_lone_class_are_said(tmp_path):
+    for path in ("a/x.jpg", "a/deep/y.jpg", "z.jpg"):
+        (tmp_path / "set" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / path).write_bytes(b"")
+    process = succeeds(SCRIPT, tmp_path / "set", tmp_path / "labels.txt")
+    assert "warning: 2 images are not directly in a class folder" in process.stderr and "one level too high" in process.stderr
+    assert (tmp_path / "labels.txt").read_text() == "x.jpg 0\n"

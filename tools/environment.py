@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Print the versions of Python and of the packages that can change a result, as one line.
+"""Print the versions of Python, CANN and the packages that can change a result, as one line.
 
     python3 tools/environment.py [--need MODULE ...]
 
@@ -12,6 +12,8 @@ import os
 import platform
 import re
 import sys
+
+import npu_info
 
 PACKAGES = ("numpy", "pillow", "torch", "torchvision", "onnx", "onnxruntime", "ais_bench", "aclruntime", "amct_onnx")
 
@@ -33,14 +35,16 @@ def installed():
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Print the versions of Python and of the packages that can change a result.")
+    parser = argparse.ArgumentParser(description="Print the versions of Python, CANN and the packages that can change a result.")
     parser.add_argument("--need", metavar="MODULE", nargs="*", default=[], help="modules that must be there")
     args = parser.parse_args()
     missing = [module for module in args.need if importlib.util.find_spec(module) is None]
     if missing:
         sys.exit("error: %s has no %s; install with: %s -m pip install -r requirements.txt"
                  % (sys.executable, " ".join(missing), sys.executable))
-    print(", ".join(["python " + platform.python_version()] + ["%s %s" % pair for pair in installed().items()]))
+    cann = npu_info.cann_version()
+    versions = [("python", platform.python_version())] + list(installed().items()) + [("cann", cann)] * (cann != "unknown")
+    print(", ".join("%s %s" % pair for pair in versions))
 
 
 if __name__ == "__main__":

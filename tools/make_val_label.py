@@ -153,13 +153,15 @@ def labels_of_folders(folder, classes):
             if re.search(r"\s$|[\r\n]", file) or re.search(r"[\r\n]", name):
                 fail("%r in %s: such a name does not fit into a line" % (file, os.path.join(folder, name)))
             found.append((name, file, number))
-    often, labels, taken = collections.Counter(file.split(".")[0] for _, file, _ in found), [], {}
-    for name, file, number in found:
+    often, labels, taken = collections.Counter(file.split(".")[0] for _, file, _ in found), [], set()
+    for name, own, number in found:
+        file = own
         if often[file.split(".")[0]] > 1:
             file = "%s__%s" % (name.replace(".", "_"), file)
         if file.split(".")[0] in taken:
-            fail("%s: two images would be called %s; rename the one in %s" % (folder, file.split(".")[0], name))
-        taken[file.split(".")[0]] = True
+            fail("%s: two images would be called %s, one of them %s; rename one"
+                 % (folder, file.split(".")[0], os.path.join(name, own)))
+        taken.add(file.split(".")[0])
         labels.append((file, number))
     return sorted(labels)
 
@@ -223,6 +225,8 @@ def parse_args():
 
 def main():
     args = parse_args()
+    if not os.path.isdir(os.path.dirname(args.labels) or "."):
+        fail("%s: its folder does not exist; make it first" % args.labels)
     labels, classes, names = make_labels(args.source)
     if names is None:
         check_imagenet(args.source, labels)
@@ -232,6 +236,15 @@ def main():
     if empty and names is not None:
         fail("%s: its folder %s holds no image; each folder is a class and shifts the numbers of those after it (torchvision's "
              "ImageFolder refuses it too); remove it" % (args.source, names[empty[0]]))
+    if names is not None:
+        everywhere = [os.path.join(place, file) for place, _, files in os.walk(args.source) for file in sorted(files)
+                      if file.lower().endswith(EXTENSIONS) and not file.startswith(".")]
+        if len(everywhere) > len(labels):
+            odd = next(path for path in everywhere if os.path.relpath(path, args.source).count(os.sep) != 1)
+            sys.stderr.write("warning: %d images are not directly in a class folder and get no label (first: %s)\n"
+                             % (len(everywhere) - len(labels), odd))
+        if classes == 1:
+            sys.stderr.write("warning: there is but one class folder; is %s one level too high?\n" % args.source)
     named = " (their names: %s)" % write_names(names, args.labels) if names is not None else ""
     write_whole(args.labels, "".join("%s %d\n" % label for label in labels))
     print("%s: %d images of %d classes%s" % (args.labels, len(labels), classes, named))

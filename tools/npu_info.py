@@ -138,15 +138,18 @@ def package_version(package):
     return "unknown"
 
 
+def cann_version():
+    homes = [os.environ[key] for key in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH") if os.environ.get(key)]
+    homes += [os.path.expanduser(home) for home in CANN_HOMES]
+    return version_in(path for home in homes for name in CANN_FILES
+                      for path in sorted(glob.glob(os.path.join(glob.escape(home), name))))
+
+
 def everything_known(wanted):
     table, _ = ask_npu_smi()
     banner = re.search(r"npu-smi.*Version:\s*([^\s|]+)", table or "")
-    homes = [os.environ[key] for key in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH") if os.environ.get(key)]
-    homes += [os.path.expanduser(home) for home in CANN_HOMES]
-    cann = version_in(path for home in homes for name in CANN_FILES
-                      for path in sorted(glob.glob(os.path.join(glob.escape(home), name))))
     devices = [dict(chip, soc_version=soc_version_of(chip["chip"])) for chip in find_devices(read_table(table or ""), wanted)]
-    return {"devices": devices, "cann": cann,
+    return {"devices": devices, "cann": cann_version(),
             "driver": banner.group(1) if banner else version_in(["/usr/local/Ascend/driver/version.info"]),
             "firmware": version_in(["/usr/local/Ascend/firmware/version.info"]),
             "ais_bench": package_version("ais_bench"), "aclruntime": package_version("aclruntime")}
