@@ -481,7 +481,7 @@ def speed_gates(rows, reference, slowdown):
             least, most, how = spread(row)
             verdict = "reaches" if measured >= limit else "reaches, within its spread," if most >= limit else "stays below"
             text = "%s: %.2f (%.2f to %.2f, %s) %s %.2f, the reference's %.2f (from %.2f on) less %g %%"
-            gate.update(passes=most >= limit, interval95=[least, most], text=text % (
+            gate.update(passes=most >= limit, interval95=row["images_per_second_interval95"], text=text % (
                 name, measured, least, most, how, verdict, limit, there, low, slowdown))
         gates.append(gate)
     if not gates:
@@ -657,7 +657,8 @@ def different_table(fidelities, names):
 
 
 def class_table(row, names):
-    return make_table("Worst classes, at batch size %s" % figure(at(row, "batch_size")), at(row, "worst_classes"),
+    title = "Worst classes, %s at batch size %s" % (at(row, "precision") or "precision " + UNKNOWN, figure(at(row, "batch_size")))
+    return make_table(title, at(row, "worst_classes"),
                       ("Class", lambda one: class_name(names, one["class"], one["name"])), ("images", "images"),
                       ("Top-1", "top1", "%.2f%%"), ("Top-5", "top5", "%.2f%%"))
 
@@ -678,9 +679,9 @@ def class_name(names, number, name=None):
 
 
 def class_names(path, rows):
-    """{class: name}: of --classes, else as the evaluation wrote them."""
+    """{class: name}: of --classes, else as the evaluation wrote them, of the first row that has one."""
     names = {}
-    for row in rows:
+    for row in reversed(rows):
         for mistake in row["mistakes"]:
             names[mistake["label"]] = mistake["label_name"]
             names.update((guess["class"], guess["name"]) for guess in mistake["guesses"])
@@ -749,7 +750,8 @@ def chart(title, rows):
         last, called = ("p90", "P90") if all(one["p90"] for one in times) else ("max", "slowest")
         lows, highs, how = zip(*[spread(row) for row in some])
         for axes, least, values, most, label in (
-                (throughput, lows, [row["images_per_second"] for row in some], highs, "%s, bar: %s" % (name, how[0])),
+                (throughput, lows, [row["images_per_second"] for row in some], highs,
+                 "%s, bar: %s" % (name, " or ".join(sorted(set(how))))),
                 (latency, [one["min"] or one["median"] for one in times], [one["median"] for one in times],
                  [one[last] or one["median"] for one in times], "%s median, bar: fastest to %s" % (name, called))):
             bars = [[max(0, value - low) for low, value in zip(least, values)],

@@ -694,3 +694,10 @@ def test_the_page_is_made_by_the_template_beside_the_script(one, tmp_path):
     shutil.copy(str(REPOSITORY / SCRIPT), str(tmp_path))
     process = subprocess.run([sys.executable, str(tmp_path / SCRIPT), str(one)], capture_output=True)
     assert process.returncode == 1 and b"report.html.jinja: No such file" in process.stderr
+
+
+def test_class_names_are_those_of_the_row_that_is_shown_whatever_others_call_that_number(one):
+    worst = [{"class": 5, "name": "fish", "images": 6, "top1": 50.0, "top5": 90.0}]
+    put(one, 8, of_result={"classes": 10, "per_class_worst": worst, "mistakes": []})
+    succeeds(SCRIPT, one)
+    assert [row["Class"] for row in table_of(one, "Worst classes, fp32 at batch size 1")] == ["5 (upright stripes, red)"]
