@@ -226,12 +226,14 @@ def write_manifest(folder, entries):
         write_whole(folder, MANIFEST, data)
 
 
-def plan(folder, images, wanted, record, overwrite):
+def plan(folder, images, wanted, record, facts, overwrite):
     """Prepare DST, which is locked: ({NAME: source} still to be made, why all are made again or "", how many files were removed).
 
-    What is refused is refused before anything is removed, and only what the manifest lists is removed.
+    What is refused is refused before anything is removed, and only what the manifest lists is removed. The facts are written
+    down beside the record, but decide nothing.
     """
-    before, manifest = read_recipe(folder), read_manifest(folder)
+    told, manifest = read_recipe(folder), read_manifest(folder)
+    before = told and {key: told[key] for key in told if key not in facts}
     present = {entry.name: entry.stat(follow_symlinks=False) for entry in os.scandir(folder)}
     strangers = sorted(name for name in present if name.lower().endswith((".bin", ".npy"))
                        and not (name.endswith(".bin") and name[:-4] in manifest))
@@ -240,8 +242,8 @@ def plan(folder, images, wanted, record, overwrite):
              "remove them" % (folder, len(strangers), MANIFEST, strangers[0]))
     why = ""
     if before is not None and before != record:
-        told, tells = (dict(one["recipe"], model_type=one["model_type"], shard=one.get("shard")) for one in (before, record))
-        other = ["%s %s, not %s" % (key, told[key], tells[key]) for key in sorted(tells) if told[key] != tells[key]]
+        made, asked = (dict(one["recipe"], model_type=one["model_type"], shard=one.get("shard")) for one in (before, record))
+        other = ["%s %s, not %s" % (key, made[key], asked[key]) for key in sorted(asked) if made[key] != asked[key]]
         if other and not overwrite:
             fail("%s: was made for %s; use another folder, or --overwrite to make it again" % (folder, "; ".join(other)))
         changed = [key for key in ("script_sha256", "pillow", "numpy") if before.get(key) != record[key]]
@@ -268,8 +270,8 @@ def plan(folder, images, wanted, record, overwrite):
     for name in old:  # before new ones come, lest a killed run leave a mixture
         os.unlink(os.path.join(folder, name + ".bin"))
     remove_temporaries(folder)
-    if before != record:
-        write_whole(folder, RECIPE, (json.dumps(record, indent=1) + "\n").encode())
+    if told != dict(record, **facts):
+        write_whole(folder, RECIPE, (json.dumps(dict(record, **facts), indent=1) + "\n").encode())
     return jobs, why, sum(name not in wanted for name in old)
 
 
@@ -462,6 +464,9 @@ def main():
     wanted, folder = list(images)[:args.limit], args.destination
     if args.sample and args.sample < len(wanted):
         wanted = sorted(random.Random(0).sample(wanted, args.sample))
+    # Before the cut into shards: whoever puts their results together sees whether they are shards of one set.
+    whole = "".join(json.dumps([name, identity(images[name])]) + "\n" for name in wanted)
+    facts = {"source": args.source, "set_sha256": hashlib.sha256(whole.encode()).hexdigest()}
     if args.shard:
         shard, shards = args.shard
         folder = os.path.join(folder, "shard%d_of_%d" % (shard, shards))
@@ -476,7 +481,7 @@ def main():
 
     os.makedirs(folder, exist_ok=True)
     lock(folder)
-    jobs, why, removed = plan(folder, images, wanted, record, args.overwrite)
+    jobs, why, removed = plan(folder, images, wanted, record, facts, args.overwrite)
     if why:
         print("%s: made by %s; all is made again" % (folder, why))
     unreadable = run(jobs, folder, args.recipe, args.workers) if jobs else []

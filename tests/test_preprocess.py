@@ -134,7 +134,8 @@ def test_a_resnet_file_has_602112_bytes_and_the_folder_one_file_an_image(val, pr
 def test_the_recipe_says_how_the_files_were_made(prep):
     expected = {"model_type": "resnet", "recipe": FLOAT_RECIPE, "pillow": PIL.__version__, "numpy": np.__version__, "shard": None,
                 "script_sha256": hashlib.sha256((REPOSITORY / SCRIPT).read_bytes()).hexdigest()}
-    assert json.loads((prep / ".recipe.json").read_text()) == expected
+    told = json.loads((prep / ".recipe.json").read_text())
+    assert told.pop("source").endswith("/val") and len(told.pop("set_sha256")) == 64 and told == expected
 
 
 def test_uint8_files_are_the_pixels_whose_normalisation_is_the_float_file(val, prep, tmp_path):
@@ -210,7 +211,9 @@ def test_shards_are_blocks_of_the_names_and_together_the_whole(val, prep, tmp_pa
     folders = [tmp_path / "parts" / ("shard%d_of_5" % shard) for shard in range(1, 6)]
     assert [row[0] for folder in folders for row in manifest(folder)] == [row[0] for row in manifest(prep)]
     assert {name: data for folder in folders for name, data in bins(folder).items()} == bins(prep)
-    assert json.loads((folders[1] / ".recipe.json").read_text())["shard"] == [2, 5]
+    told = [json.loads((folder / ".recipe.json").read_text()) for folder in folders]
+    assert told[1]["shard"] == [2, 5] and {one["source"] for one in told} == {str(val)}
+    assert {one["set_sha256"] for one in told} == {json.loads((prep / ".recipe.json").read_text())["set_sha256"]}
     assert "too few for 13 shards" in fails(1, SCRIPT, "resnet", val, tmp_path / "parts", "--shard", "1/13")
 
 
@@ -371,6 +374,26 @@ def test_what_the_manifest_does_not_vouch_for_is_made_again(val, prep):
     assert "4 made now, 8 kept" in succeeds(SCRIPT, "resnet", val, prep).stdout
     assert {name for name, data in bins(prep).items() if data != undisturbed[name]} == {images[3].stem + ".bin"}
     assert_whole(prep, images)
+
+
+def test_another_set_of_images_has_another_digest_and_what_it_shares_with_the_old_one_is_kept(val, prep, tmp_path):
+    def digest(*options):
+        output = succeeds(SCRIPT, "resnet", val, *options).stdout
+        return json.loads((options[0] / ".recipe.json").read_text())["set_sha256"], output
+
+    shard = tmp_path / "parts", "--shard", "1/2"
+    told = [json.loads((prep / ".recipe.json").read_text())["set_sha256"], digest(tmp_path / "five", "--limit", "5")[0]]
+    (val / "ILSVRC2012_val_00000012.JPEG").touch()
+    for output in (digest(prep), digest(prep)):  # the whole again; then nothing has changed
+        told.append(output[0])
+    assert "0 made now, 12 kept" in output[1]
+    succeeds(SCRIPT, "resnet", val, *shard)
+    path = tmp_path / "parts" / "shard1_of_2" / ".recipe.json"
+    told.append(json.loads(path.read_text())["set_sha256"])
+    assert len(set(told[:3])) == 3 and told[2:4] == [told[4]] * 2
+    os.unlink(str(val / "ILSVRC2012_val_00000012.JPEG"))  # none of the first half's
+    assert "0 made now" in succeeds(SCRIPT, "resnet", val, *shard).stdout
+    assert json.loads(path.read_text())["set_sha256"] not in told
 
 
 def test_another_data_set_with_equal_names_is_made_and_the_rest_of_the_old_one_removed(val, prep, tmp_path):
