@@ -119,8 +119,9 @@ def val(finished, tmp_path):
 def prep(finished, val, tmp_path):
     """A finished prep_dataset of val: copied with its times, as the script would have made it here."""
     shutil.copytree(str(finished / "prep"), str(tmp_path / "prep"))
-    lines = (tmp_path / "prep" / ".manifest").read_text()
-    (tmp_path / "prep" / ".manifest").write_text(lines.replace(str(finished / "val"), str(val)))
+    for name in (".manifest", ".recipe.json"):
+        text = (tmp_path / "prep" / name).read_text()
+        (tmp_path / "prep" / name).write_text(text.replace(str(finished / "val"), str(val)))
     return tmp_path / "prep"
 
 
