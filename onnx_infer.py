@@ -146,6 +146,14 @@ def find_provider(text, available):
         name, " ".join(full.replace("ExecutionProvider", "") for full in available)))
 
 
+def external(message):
+    """Does a tensor anywhere in an ONNX message, be it in an attribute or a subgraph, keep its values in another file?"""
+    if getattr(message, "data_location", 0) == 1:  # onnx.TensorProto.EXTERNAL
+        return True
+    parts = [value if hasattr(value, "__len__") else [value] for field, value in message.ListFields() if field.message_type]
+    return any(external(part) for values in parts for part in values)
+
+
 def open_model(args):
     """The model as ONNX Runtime runs it; exits for models that cannot be fed, or whose scores cannot be judged."""
     path = args.model
@@ -154,6 +162,15 @@ def open_model(args):
     if os.path.isdir(path) or not os.path.lexists(path):
         fail("%s: no such model file" % path)
     data = read_file(path)
+    if b"\n\x08location" in data:  # as external data begins; onnx takes long to import
+        import onnx
+        try:
+            elsewhere = external(onnx.load_model_from_string(data))
+        except Exception as error:  # protobuf's DecodeError has no base class but this
+            fail("%s: is no ONNX model: %s" % (path, error))
+        if elsewhere:  # ONNX Runtime would take whatever lies under that name in the current folder
+            fail("%s: keeps its weights in another file (external data), which its SHA-256 says nothing of; export it as one file"
+                 % path)
     import onnxruntime  # here, so that --help and a wrong option answer at once
     onnxruntime.set_default_logger_severity(4)  # errors come as exceptions; a second telling on stderr is noise
     provider, asked = find_provider(args.provider, onnxruntime.get_available_providers())
@@ -232,15 +249,16 @@ def find_inputs(args, model):
         paths = [os.path.join(text, name) for name in sorted(names, key=natural)]
         if not paths:
             fail("%s: no .bin or .npy files in it" % text)
-    facts = {"path": text, "images": 0, "recipe": None, "manifest_sha256": None, "shard": None, "limit": args.limit}
+    facts = {"path": text, "images": 0, "recipe": None, "manifest_sha256": None, "shard": None, "limit": args.limit,
+             "source": None, "set_sha256": None}
     for folder in sorted({os.path.dirname(path) for path in paths}):
         if any(os.path.lexists(os.path.join(folder, name)) for name in (".recipe.json", ".manifest")):
             inside = [path for path in paths if os.path.dirname(path) == folder]
-            recipe, shard, sha256 = read_prepared(folder or ".", inside, whole)
-            agree(recipe, folder, model.dtype, model.shape, model.facts["model"]["recipe"])
-            if facts["recipe"] not in (None, recipe):
+            told = read_prepared(folder or ".", inside, whole)
+            agree(told["recipe"], folder, model.dtype, model.shape, model.facts["model"]["recipe"])
+            if facts["recipe"] not in (None, told["recipe"]):
                 fail("%s: was prepared otherwise than the rest of the inputs" % folder)
-            facts.update(recipe=recipe, shard=shard if whole else None, manifest_sha256=sha256 if whole else None)
+            facts.update(told if whole else {"recipe": told["recipe"]})
     files, results = [], {}
     for path in paths[:args.limit]:
         files.append(check_input(path, model.dtype, model.shape[1:]))
@@ -252,7 +270,7 @@ def find_inputs(args, model):
 
 
 def read_prepared(folder, paths, whole):
-    """(recipe, shard, SHA-256 of the manifest); exits unless the files are as imagenet_torch_preprocess.py left them."""
+    """What the folder's records say, for the summary; exits unless the files are as imagenet_torch_preprocess.py left them."""
     remedy = "is not as imagenet_torch_preprocess.py left it; run that again (copies keep times with cp -p, scp -p, rsync -a)"
     record, listing = os.path.join(folder, ".recipe.json"), os.path.join(folder, ".manifest")
     for path in (record, listing):
@@ -260,7 +278,8 @@ def read_prepared(folder, paths, whole):
             fail("%s: is missing: the folder %s" % (path, remedy))
     told, data = parse_json(read_file(record), record), read_file(listing)
     try:
-        recipe, shard = told["recipe"], told["shard"]
+        facts = {"recipe": told["recipe"], "shard": told["shard"], "manifest_sha256": hashlib.sha256(data).hexdigest(),
+                 "source": told.get("source"), "set_sha256": told.get("set_sha256")}
         rows = json.loads("[%s]" % ",".join(data.decode().splitlines()))
         manifest = {name + ".bin": (size, mtime_ns) for name, _, _, _, size, mtime_ns in rows}
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -272,7 +291,7 @@ def read_prepared(folder, paths, whole):
     if whole and len(manifest) != len(paths):
         missing = sorted(set(manifest) - {os.path.basename(path) for path in paths})
         fail("%s: %d files are missing, first %s; it %s" % (folder, len(missing), missing[0], remedy))
-    return recipe, shard, hashlib.sha256(data).hexdigest()
+    return facts
 
 
 def check_input(path, dtype, sides):
@@ -327,6 +346,11 @@ def compute(model, batch, loop, times):
         if not sound or (place == 0 and (output.ndim != 2 or output.shape[1] < 2)):
             fail("%s: its output %s is a %s of shape %s for a batch of %d; scores are of shape (batch, classes), 2 at least"
                  % (model.path, told.name, told.type, list(np.shape(output)), len(batch)))
+    rows = [told.name for told, output in zip(model.outputs, outputs)
+            if output.dtype.kind == "f" and output.ndim == 2 and output.shape[1] > 1]
+    if len(rows) > 1:
+        fail("%s: its outputs %s all look like scores (batch, classes); export it with the scores alone" % (
+            model.path, " and ".join(rows)))
     return [output.astype("<f4", copy=False) if output.dtype.kind == "f" else output for output in outputs]
 
 
@@ -420,8 +444,11 @@ def output_facts(model, outputs, rows, outfmt):
     """What the outputs of one image are; exits where %f would flatten them."""
     scores = outputs[0][:rows]
     probabilities = bool(((scores >= 0) & (scores <= 1)).all() and (np.abs(scores.sum(axis=1) - 1) < 1e-3).all())
-    if probabilities and outfmt == "TXT":
-        fail("%s: its scores are probabilities, which TXT's %%f flattens into ties; use --outfmt BIN" % model.path)
+    best = [np.unique(row.astype(np.float64))[-6:] for row in scores]  # ties in float stay ties, whatever the format
+    flattened = sum(len(np.unique(np.round(values, 6))) < len(values) for values in best)
+    if outfmt == "TXT" and (probabilities or 2 * flattened >= rows):
+        fail("%s: its scores are %s, which TXT's %%f flattens into ties; use --outfmt BIN" % (
+            model.path, "probabilities" if probabilities else "within less than 0.000001 of each other"))
     return {"probabilities": probabilities, "outputs": [
         {"name": told.name, "dtype": output.dtype.name, "shape": list(output.shape[1:])}
         for told, output in zip(model.outputs, outputs)]}

@@ -143,6 +143,14 @@ def checked_recipe(recipe, path):
     return {key: recipe[key] for key in RECIPE_KEYS}
 
 
+def external(message):
+    """Does a tensor anywhere in an ONNX message (graph, subgraph, attribute) keep its values in another file?"""
+    if getattr(message, "data_location", 0) == 1:  # onnx.TensorProto.EXTERNAL
+        return True
+    parts = [value if hasattr(value, "__len__") else [value] for field, value in message.ListFields() if field.message_type]
+    return any(external(part) for values in parts for part in values)
+
+
 class Model:
     """An ONNX model as read: bytes, graph, metadata, and what one image must be."""
 
@@ -155,6 +163,8 @@ class Model:
             (graph_input,) = [value for value in self.proto.graph.input if value.name not in weights]
         except Exception as error:  # protobuf's DecodeError has no base class of its own
             fail("%s: is no ONNX model with one input: %s" % (path, first_line(error)))
+        if external(self.proto):
+            fail("%s: keeps its weights in another file (external data), which is not read; export it as one file" % path)
         self.metadata = {entry.key: entry.value for entry in self.proto.metadata_props}
         self.input, kind = graph_input.name, graph_input.type.tensor_type
         self.shape = [side.dim_value for side in kind.shape.dim]

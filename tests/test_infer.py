@@ -295,6 +295,8 @@ def test_the_record_says_what_the_run_was(small, tmp_path):
     assert summary["model"]["recipe"] == summary["input"]["recipe"] == FLOAT_RECIPE
     manifest = (small / "prep_dataset" / ".manifest").read_bytes()
     assert summary["input"]["manifest_sha256"] == hashlib.sha256(manifest).hexdigest() and summary["input"]["images"] == 12
+    told = json.loads((small / "prep_dataset" / ".recipe.json").read_text())
+    assert [summary["input"][key] for key in ("source", "set_sha256")] == [str(small / "val"), told["set_sha256"]]
     assert summary["outputs"] == [{"name": "class", "dtype": "float32", "shape": [1000]}]
     assert summary["probabilities"] is False and summary["devices"] == []
     assert set(summary["wall"]) == {"seconds", "images_per_second", "reading", "computing", "writing", "resumed"}
@@ -435,6 +437,33 @@ def test_a_further_output_gets_files_of_its_own(model, inputs, tmp_path):
         assert np.load(str(tmp_path / "out" / (name + "_1.npy"))) == scores.argmax()
 
 
+def test_two_outputs_that_both_look_like_scores_are_refused_by_name(model, inputs, tmp_path):
+    nodes = [helper.make_node("MatMul", ["class", "w"], ["logits"]), helper.make_node("Flatten", ["image"], ["class"], axis=1)]
+    write_graph(tmp_path / "m.onnx", nodes[::-1], ["batch", 3, SIDE, SIDE], ["batch", 3 * SIDE * SIDE], {"w": WEIGHT},
+                more=[helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", CLASSES])])
+    for sentence in errors_of(tmp_path, over(tmp_path), ["--model", tmp_path / "m.onnx", "--loop", "2"]):
+        assert "its outputs class and logits" in sentence
+
+
+def test_weights_in_another_file_are_refused_also_in_a_subgraph(model, inputs, tmp_path, monkeypatch):
+    """ONNX Runtime would look for the file in the current folder, where another model's may lie."""
+    (tmp_path / "w.bin").write_bytes(WEIGHT.tobytes())
+    proto = onnx.load(str(tmp_path / "m.onnx"))
+    weight = proto.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="w.bin")
+    onnx.save(proto, str(tmp_path / "weight.onnx"))
+    inner = helper.make_graph([helper.make_node("Constant", [], ["class"], value=weight)], "inner", [],
+                              [helper.make_tensor_value_info("class", TensorProto.FLOAT, None)])
+    chosen = helper.make_node("If", ["yes"], ["class"], then_branch=inner, else_branch=inner)
+    write_graph(tmp_path / "if.onnx", [chosen], ["batch", 3, SIDE, SIDE], weights={"yes": np.array(True)})
+    monkeypatch.chdir(tmp_path)
+    for name in ("weight.onnx", "if.onnx"):
+        assert "in another file (external data)" in fails(1, SCRIPT, *over(tmp_path, model=name))
+    assert not (tmp_path / "out").exists()
+
+
 def test_scores_that_are_not_finite_are_refused_with_the_files_name(model, inputs, tmp_path):
     for value in (np.nan, np.inf):
         shutil.copytree(str(tmp_path / "in"), str(tmp_path / str(value)))
@@ -450,6 +479,19 @@ def test_probabilities_are_refused_as_text_and_kept_as_bytes(small, tmp_path):
     text, binary = one_after_another(line + ["--outfmt", "TXT"], line + ["--outfmt", "BIN"])
     assert text[0] == 1 and "--outfmt BIN" in text[1] and binary[0] == 0
     assert summary_of(tmp_path)["probabilities"] is True
+
+
+def test_scores_that_text_would_flatten_are_refused_as_text_and_ties_in_float_are_not(model, inputs, tmp_path):
+    """Sigmoids of very negative logits: each has seven digits, of which %f leaves none; Top-1 fell to half."""
+    nodes, lines = [helper.make_node("Flatten", ["image"], ["flat"], axis=1), helper.make_node("MatMul", ["flat", "w"], ["y"]),
+                    helper.make_node("Sub", ["y", "n16"], ["low"])], []
+    for kind in ("Sigmoid", "Sign"):
+        write_graph(tmp_path / (kind + ".onnx"), nodes + [helper.make_node(kind, ["low"], ["class"])],
+                    ["batch", 3, SIDE, SIDE], weights={"w": WEIGHT / 50, "n16": np.array(16, np.float32)})
+        lines += [over(tmp_path, "--outfmt", outfmt, model=kind + ".onnx", output=kind) for outfmt in ("TXT", "BIN")]
+    answers = one_after_another(*lines)
+    assert [code for code, _ in answers] == [1, 0, 0, 0], answers
+    assert "flattens into ties; use --outfmt BIN" in answers[0][1] and not summary_of(tmp_path, "Sigmoid")["probabilities"]
 
 
 def test_models_that_fail_or_cannot_be_fed_get_a_sentence(inputs, tmp_path):

@@ -382,6 +382,10 @@ def test_wrong_usage_and_unreadable_models_get_a_sentence(net):
     assert "same file" in fails(2, "resnet34_quantize.py", net / "net.onnx", net / "net.onnx", "--calibration", net, env=env)
     refused(2, net, "--images", "0")
     refused(2, net, "--tool", "amct", "--method", "Entropy")
+    proto = onnx.load(str(net / "net.onnx"))
+    proto.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    (net / "net.onnx").write_bytes(proto.SerializeToString())
+    assert "(external data)" in refused(1, net, "--tool", "amct", env=env)
     (net / "net.onnx").write_bytes(b"\x08\x06 no model")
     assert "no ONNX model" in refused(1, net, "--tool", "amct", env=env)
     os.unlink(str(net / "net.onnx"))
