@@ -58,7 +58,14 @@ import numpy as np  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RECIPE_KEYS = {"resize", "crop", "mean", "std", "dtype", "layout"}
-GUESSED = [("float32", [3, 224, 224]), ("uint8", [224, 224, 3])]  # what one image may be where nothing records it
+DTYPES = {1: "uint8", 2: "float16", 4: "float32"}  # by the bytes of a value, of an .om without a record
+# In a process of its own, since loading the compiled package or the model can end it: sees what the .om takes.
+ASK = """import sys; sys.path[:] = [entry for entry in sys.path if entry]
+import aclruntime, json
+session = aclruntime.InferenceSession(sys.argv[1], int(sys.argv[2]), aclruntime.session_options())
+with open(sys.argv[3], "w") as file:
+    json.dump([[list(one.shape), one.realsize] for one in session.get_inputs()], file)
+"""
 MOST_LOOPS, MOST_FILES, LARGEST_OM = 100000, 100000, 10 << 30  # of newer front ends
 WARM_RUNS, FEWEST_RUNS = 20, 10  # of --seconds
 T_975_9 = 2.262157  # Student's t for a 95 % interval from ten batch means
@@ -137,7 +144,7 @@ def ask_front_end(folder, several):
 
     def code(*words):
         with open(said, "wb") as file:
-            return front_end(words + ("--help",), folder, stdout=subprocess.DEVNULL, stderr=file)
+            return run_python(("-m", "ais_bench") + words + ("--help",), folder, stdout=subprocess.DEVNULL, stderr=file)
 
     known = code("--no_option_of_ais_bench")
     if known not in (0, 2):
@@ -161,9 +168,9 @@ RUNNING = []  # processes that must end with this one
 LOCKS = []  # the descriptor that holds the partial folder; ais_bench inherits it, so that none takes over while one still writes
 
 
-def front_end(words, folder, **streams):
-    """The exit code of python3 -m ais_bench in a folder of its own: before 3.11 Python imports from the current one first."""
-    process = subprocess.Popen([sys.executable, "-m", "ais_bench"] + list(words), cwd=folder, stdin=subprocess.DEVNULL,
+def run_python(words, folder, **streams):
+    """The exit code of Python in a folder of its own: before 3.11 it imports from the current one first."""
+    process = subprocess.Popen([sys.executable] + list(words), cwd=folder, stdin=subprocess.DEVNULL,
                                env=environment(), start_new_session=True, **streams)
     RUNNING.append(process)
     process.wait()
@@ -203,8 +210,8 @@ def version_of(package):
 
 # --- the model and the inputs
 
-def read_model(args):
-    """What run_atc.sh recorded beside the .om, held against its bytes; without a record only what the bytes tell."""
+def read_model(args, folder):
+    """What run_atc.sh recorded beside the .om, held against its bytes; without a record what aclruntime tells of its input."""
     path = args.model
     if not path.endswith(".om"):
         fail("%s: is no .om; run_atc.sh makes it from the .onnx, and onnx_infer.py runs that" % path)
@@ -219,7 +226,8 @@ def read_model(args):
              "weights_sha256": None, "recipe": None, "calibration": None}
     record = path + ".json"
     if not os.path.lexists(record):
-        return Model(facts, identity, None, None, None, None, None, None, None)
+        dtype, shape, batch_size = ask_aclruntime(args, folder) if args.input else (None, None, None)
+        return Model(facts, identity, dtype, shape, None, batch_size, None, None, None)
     optional = (str, type(None))
     told = read_json(record, {
         "om_sha256": optional, "batch_size": int, "precision": optional, "soc_version": str, "onnx_sha256": str,
@@ -247,6 +255,23 @@ def read_model(args):
     return Model(facts, identity, dtype, shape, outputs, told["batch_size"], told["precision"], recipe, told["soc_version"])
 
 
+def ask_aclruntime(args, folder):
+    """(dtype, shape of one image, batch size) of the one input of an .om without a record; exits where it cannot be told.
+
+    ais_bench puts as many files into a batch as fill it: files of another size must never get there.
+    """
+    told, said = os.path.join(folder, "told"), os.path.join(folder, "said")
+    with open(said, "wb") as file:
+        run_python(("-c", ASK, os.path.abspath(args.model), str(args.devices[0]), os.path.abspath(told)), folder,
+                   stdout=subprocess.DEVNULL, stderr=file)
+    try:
+        (((batch_size, *shape), size),) = json.loads(read_file(told).decode())
+        return DTYPES[size / (batch_size * np.prod(shape))], shape, batch_size
+    except (OSError, ValueError, TypeError, KeyError, ZeroDivisionError):
+        fail("%s: has no record (%s.json), and aclruntime does not tell what one image of its input is (%s); compile it with "
+             "run_atc.sh, or copy its record too" % (args.model, os.path.basename(args.model), last_words(said)))
+
+
 def identity_of(state):
     return state.st_ino, state.st_size, state.st_mtime_ns
 
@@ -265,37 +290,36 @@ def find_inputs(args, model):
         if not paths:
             fail("%s: no .bin or .npy files in it" % text)
     paths.sort(key=natural)
-    facts = {"path": text, "images": 0, "recipe": None, "manifest_sha256": None, "shard": None, "limit": args.limit}
+    facts = {"path": text, "images": 0, "recipe": None, "manifest_sha256": None, "shard": None, "limit": args.limit,
+             "source": None, "set_sha256": None}
     for folder in sorted({os.path.dirname(path) or "." for path in paths}):
         inside = [path for path in paths if (os.path.dirname(path) or ".") == folder]
         made = read_prepared(folder, inside, whole)
         if made:
-            recipe, shard, sha256 = made
-            wanted = model.recipe or {}
+            recipe, wanted = made["recipe"], model.recipe or {}
             differ = sorted(key for key in wanted if wanted[key] != recipe[key])
             if differ:
                 fail("%s: was prepared with another %s than %s takes (%s, not %s); prepare the images for this model" % (
                     folder, " and ".join(differ), args.model, recipe[differ[0]], wanted[differ[0]]))
             if facts["recipe"] not in (None, recipe):
                 fail("%s: was prepared otherwise than the rest of the inputs" % folder)
-            facts.update(recipe=recipe, manifest_sha256=sha256 if whole else None, shard=shard if whole else None)
+            facts.update(made if whole else {"recipe": recipe})
     inputs, kinds = collections.OrderedDict(), set()
-    made = [(facts["recipe"]["dtype"], sides_of(facts["recipe"]))] if facts["recipe"] else GUESSED
-    accepted = [(model.dtype, model.shape)] if model.dtype else made
     for path in paths[:args.limit]:
-        kinds.add((path[-4:].lower(),) + check_input(path, accepted))
+        check_input(path, model.dtype, model.shape)
+        kinds.add(path[-4:].lower())
         name = os.path.basename(path).split(".")[0]
         if name in inputs:
             fail("%s and %s would both give the result %s_0; rename one" % (inputs[name], path, name))
         inputs[name] = path
     if len(kinds) > 1:
         fail("%s: its files are of several kinds (%s), which ais_bench cannot put into one batch" % (
-            text, ", ".join("%s of %s" % (kind[1], kind[0]) for kind in sorted(kinds, key=str))))
+            text, " and ".join(sorted(kinds))))
     return inputs, dict(facts, images=len(inputs))
 
 
 def read_prepared(folder, paths, whole):
-    """(recipe, shard, manifest's SHA-256) of a folder imagenet_torch_preprocess.py made and left so, or None."""
+    """What the records of a folder that imagenet_torch_preprocess.py made and left so say, for the summary, or None."""
     record, manifest = os.path.join(folder, ".recipe.json"), os.path.join(folder, ".manifest")
     if not os.path.lexists(record) and not os.path.lexists(manifest):
         return None
@@ -316,11 +340,12 @@ def read_prepared(folder, paths, whole):
             fail("%s: %s" % (path, remedy))
     if whole and states:
         fail("%s: %d files of its manifest are missing, first %s; it %s" % (folder, len(states), sorted(states)[0], remedy))
-    return checked_recipe(told["recipe"], record), told.get("shard"), hashlib.sha256(data).hexdigest()
+    return {"recipe": checked_recipe(told["recipe"], record), "manifest_sha256": hashlib.sha256(data).hexdigest(),
+            "shard": told.get("shard"), "source": told.get("source"), "set_sha256": told.get("set_sha256")}
 
 
-def check_input(path, accepted):
-    """Which (dtype, sides) of the accepted ones the one image in a file is; exits where it is anything else."""
+def check_input(path, dtype, sides):
+    """Exit unless a file holds exactly one image of this dtype and these sides."""
     state, array = os.stat(path), None
     if not stat.S_ISREG(state.st_mode):
         fail("%s: is no regular file" % path)
@@ -331,19 +356,14 @@ def check_input(path, accepted):
             held = "%s values of shape %s, in %s order" % (array.dtype, list(array.shape), "CF"[not array.flags.c_contiguous])
         except Exception as error:  # numpy reads the header as Python; whatever that raises, it is none
             fail("%s: is no .npy of an array: %s" % (path, error))
-    for dtype, sides in accepted:
-        if array is None:
-            fits = state.st_size == bytes_of(dtype, sides)
-        else:
-            fits = array.dtype == dtype and list(array.shape) in (sides, [1] + sides) and array.flags.c_contiguous
-        if fits:
-            return dtype, tuple(sides)
-    fail("%s: holds %s; one image is %s: made for another model, or truncated" % (path, held, " or ".join(
-        "%s %s (%d bytes)" % (dtype, sides, bytes_of(dtype, sides)) for dtype, sides in accepted)))
-
-
-def bytes_of(dtype, sides):
-    return int(np.prod(sides)) * np.dtype(dtype).itemsize
+    size = int(np.prod(sides)) * np.dtype(dtype).itemsize
+    if array is None:
+        fits = state.st_size == size
+    else:
+        fits = array.dtype == dtype and list(array.shape) in (sides, [1] + sides) and array.flags.c_contiguous
+    if not fits:
+        fail("%s: holds %s; one image is %s %s (%d bytes): made for another model, or truncated" % (
+            path, held, dtype, sides, size))
 
 
 def check_paths(args, partial, inputs):
@@ -404,7 +424,7 @@ def run_ais_bench(args, front, model, inputs, partial, loop, batchsize):
     words = line(os.path.abspath(args.model), os.path.abspath(source or "."), work, dirname)
     said, begin = os.path.join(partial, "said"), time.time()
     with open(said, "wb") as file:
-        code = front_end(words, work, stderr=file, pass_fds=LOCKS)
+        code = run_python(["-m", "ais_bench"] + words, work, stderr=file, pass_fds=LOCKS)
     seconds = time.time() - begin
     if code:
         end = "was ended by signal %d" % -code if code < 0 else "failed with exit code %d" % code
@@ -459,7 +479,7 @@ def read_part(args, work, dirname, devices, place, inputs):
 def batch_size_of(args, model, parts):
     """ais_bench computes the throughput with the batch size that it was told, or else reads from the .om."""
     found = {int(round(part.summary["throughput"] * float(np.mean(part.times)) / 1000)) for part in parts}
-    expected = model.batch_size or args.batchsize
+    expected = args.batchsize or model.batch_size
     if len(found) != 1 or min(found) < 1 or (expected and found != {expected}):
         fail("%s: is made for batch size %s, not %s" % (args.model, " and ".join(map(str, sorted(found))), expected or "one"))
     return found.pop()
@@ -495,8 +515,6 @@ def check_results(args, model, parts, inputs):
     """(batch size, [{name, dtype, shape} an image], probabilities): exits unless each image has exactly its results."""
     batch_size = batch_size_of(args, model, parts)
     found, names, count = find_results(args, parts, inputs, batch_size)
-    if len(inputs) == 1 and model.outputs is None and batch_size > 1 and args.outfmt == "BIN":
-        fail("%s: is one file alone one image of this .om? Give two files, or compile with run_atc.sh" % args.input)
     if model.outputs and count != len(model.outputs):
         fail("%s: left %d outputs an image, its record says %d" % (args.model, count, len(model.outputs)))
     outputs, probabilities = [], bool(inputs)
@@ -598,10 +616,10 @@ def summarise(args, model, parts, checked, inputs, input_facts, seconds):
         low, high = (math.sqrt(sum((speed - pair[side]) ** 2 for speed, pair in zip(speeds, intervals))) for side in (0, 1))
         performance["interval95"] = [total - low, total + high]
     devices, npu = [part.device for part in parts], npu_facts([part.device for part in parts])
-    try:
-        chip = model.chip or npu["devices"][0]["soc_version"] or "NPU"
-    except (TypeError, KeyError, IndexError):
-        chip = "NPU"
+    chip = " and ".join(sorted({one["soc_version"] for one in (npu or {"devices": []})["devices"] if one["soc_version"]}))
+    if model.chip and chip not in ("", model.chip):
+        sys.stderr.write("warning: %s: was compiled for %s, npu-smi shows %s\n" % (args.model, model.chip, chip))
+    chip = chip or model.chip or "NPU"
     version = version_of("ais_bench")
     filesinfo = {}
     for place, (name, path) in enumerate((inputs or {"pure_infer_data": "pure_infer_data"}).items()):
@@ -757,7 +775,7 @@ def parse_args():
 
 
 def run(args, partial):
-    model = read_model(args)
+    model = read_model(args, partial)
     inputs, input_facts = find_inputs(args, model) if args.input else ({}, None)
     if inputs and "," in os.path.abspath(args.input) and os.path.isdir(args.input):
         fail("%s: ais_bench takes a comma for the end of a path; rename the folder" % args.input)

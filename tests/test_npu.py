@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import FLOAT_RECIPE, REPOSITORY, command, contents, fails, script, small_onnx, succeeds, wait_until
-from test_npu_info import dressed
+from test_npu_info import ONE_910B4, dressed
 
 SCRIPT = "npu_infer.py"
 USUAL = ["--model", "small_bs4.om", "--input", "prep_dataset", "--output_dirname", "result"]
@@ -122,6 +122,14 @@ def test_the_summary_has_onnx_infers_keys_and_is_the_record_in_the_folder(finish
     assert all(os.path.dirname(path) == str(tmp_path / "result") for path in listed)
 
 
+def test_the_device_is_the_chip_that_npu_smi_shows_and_not_what_atc_was_told(house, tmp_path):
+    for table, chip, warnings in ((ONE_910B4, "Ascend910B4", 1), ("fail", "Ascend310P3", 0)):
+        process = succeeds(SCRIPT, *USUAL, "--output", tmp_path, "--device", "5", cwd=str(house),
+                           env=dressed(tmp_path, table, STANDIN_DEVICES="6"))
+        assert summary_of(tmp_path)["device"] == chip
+        assert process.stderr.count("was compiled for Ascend310P3, npu-smi shows Ascend910B4") == warnings
+
+
 def test_two_devices_are_one_summary_with_a_part_each(infer, tmp_path):
     infer(input=None, device="0,1", loop="30", batchsize="4", STANDIN_GENERATION="2026")
     told = summary_of(tmp_path)
@@ -227,11 +235,15 @@ def test_a_uint8_model_does_not_take_one_float_file_for_four_images(infer, house
     assert "602112 bytes" in infer(1, model="small_uint8_bs4.om", input=folder)
     foreign = tmp_path / "foreign.om"
     shutil.copy(str(house / "small_uint8_bs4.om"), str(foreign))
-    assert "ran 4 times for 4 images at batch size 4, not 1 times" in infer(1, model=foreign, input=folder)
+    for generation in ("0.0.2", "2026"):
+        sentence = infer(1, model=foreign, input=folder, STANDIN_GENERATION=generation)
+        assert "holds 602112 bytes; one image is uint8 [224, 224, 3] (150528 bytes)" in sentence
+    assert "150528 bytes" in infer(1, model=foreign)  # of a folder with a record, too
+    sentence = infer(1, model=foreign, device="1", input=folder, STANDIN_FAIL="device:1")
+    assert "device fault] device 1); compile it with run_atc.sh" in sentence
     for path in sorted(folder.iterdir())[1:]:
         path.unlink()
-    for outfmt, said in (("TXT", "4 rows of values"), ("BIN", "Give two files"), ("NPY", "expected were 1 x")):
-        assert said in infer(1, model=foreign, input=folder, outfmt=outfmt)
+    assert "150528 bytes" in infer(1, model=foreign, input=folder)
 
 
 def test_aipp_takes_uint8_files_and_is_near_the_uint8_graph(infer, house, tmp_path):
@@ -249,7 +261,8 @@ def test_an_om_without_a_record_is_run_and_says_nothing_of_what_it_does_not_know
     infer(model=foreign)
     told = summary_of(tmp_path)
     assert told["precision"] is None and told["model"]["recipe"] is None and told["batch_size"] == 4
-    assert told["device"] == "Ascend310P3" and results(tmp_path / "result") == results(house / "cpu_BIN")
+    assert told["input"]["set_sha256"] and told["device"] == "Ascend310P3"
+    assert results(tmp_path / "result") == results(house / "cpu_BIN")
     shutil.rmtree(str(tmp_path / "result"))
     (tmp_path / "result_summary.json").unlink()
     assert "batch size 4, not 8" in infer(1, model=foreign, input=None, loop="2", batchsize="8")
