@@ -163,11 +163,11 @@ def open_model(args):
         fail("%s: no such model file" % path)
     data = read_file(path)
     if b"\n\x08location" in data:  # as external data begins; onnx takes long to import
-        import onnx
         try:
+            import onnx
             elsewhere = external(onnx.load_model_from_string(data))
         except Exception as error:  # protobuf's DecodeError has no base class but this
-            fail("%s: is no ONNX model: %s" % (path, error))
+            fail("%s: whether it is one whole file cannot be told with the package onnx: %s" % (path, error))
         if elsewhere:  # ONNX Runtime would take whatever lies under that name in the current folder
             fail("%s: keeps its weights in another file (external data), which its SHA-256 says nothing of; export it as one file"
                  % path)

@@ -448,18 +448,18 @@ def test_two_outputs_that_both_look_like_scores_are_refused_by_name(model, input
 def test_weights_in_another_file_are_refused_also_in_a_subgraph(model, inputs, tmp_path, monkeypatch):
     """ONNX Runtime would look for the file in the current folder, where another model's may lie."""
     (tmp_path / "w.bin").write_bytes(WEIGHT.tobytes())
-    proto = onnx.load(str(tmp_path / "m.onnx"))
-    weight = proto.graph.initializer[0]
-    weight.ClearField("raw_data")
-    weight.data_location = TensorProto.EXTERNAL
-    weight.external_data.add(key="location", value="w.bin")
-    onnx.save(proto, str(tmp_path / "weight.onnx"))
-    inner = helper.make_graph([helper.make_node("Constant", [], ["class"], value=weight)], "inner", [],
+    inner = helper.make_graph([helper.make_node("Constant", [], ["class"], value=numpy_helper.from_array(WEIGHT))], "inner", [],
                               [helper.make_tensor_value_info("class", TensorProto.FLOAT, None)])
     chosen = helper.make_node("If", ["yes"], ["class"], then_branch=inner, else_branch=inner)
     write_graph(tmp_path / "if.onnx", [chosen], ["batch", 3, SIDE, SIDE], weights={"yes": np.array(True)})
     monkeypatch.chdir(tmp_path)
-    for name in ("weight.onnx", "if.onnx"):
+    for name in ("m.onnx", "if.onnx"):
+        proto = onnx.load(name)
+        weight = proto.graph.initializer[0] if name == "m.onnx" else proto.graph.node[0].attribute[0].g.node[0].attribute[0].t
+        weight.ClearField("raw_data")
+        weight.data_location = TensorProto.EXTERNAL
+        weight.external_data.add(key="location", value="w.bin")
+        (tmp_path / name).write_bytes(proto.SerializeToString())  # onnx.save would look for the values
         assert "in another file (external data)" in fails(1, SCRIPT, *over(tmp_path, model=name))
     assert not (tmp_path / "out").exists()
 
