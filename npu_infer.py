@@ -266,7 +266,7 @@ def ask_aclruntime(args, folder):
                    stdout=subprocess.DEVNULL, stderr=file)
     try:
         (((batch_size, *shape), size),) = json.loads(read_file(told).decode())
-        return DTYPES[size / (batch_size * np.prod(shape))], shape, batch_size
+        return DTYPES[size / (batch_size * int(np.prod(shape)))], shape, batch_size
     except (OSError, ValueError, TypeError, KeyError, ZeroDivisionError):
         fail("%s: has no record (%s.json), and aclruntime does not tell what one image of its input is (%s); compile it with "
              "run_atc.sh, or copy its record too" % (args.model, os.path.basename(args.model), last_words(said)))
