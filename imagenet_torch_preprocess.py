@@ -116,6 +116,8 @@ def find_images(source, destination=None):
 
 def check_labels(path, images):
     """Refuse images that have no line "FILE CLASS" in the labels: before hours of work, not after."""
+    if os.path.isdir(path):
+        fail("%s: is a folder, not a label file; tools/make_val_label.py makes one of class folders" % path)
     labelled = set()
     for number, line in enumerate(read_file(path)[1].decode("utf-8-sig", "surrogateescape").split("\n"), 1):
         fields = line.rsplit(None, 1)

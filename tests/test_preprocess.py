@@ -229,7 +229,7 @@ def test_images_without_a_label_are_refused_before_work(val, tmp_path):
     for wrong in (lines[0].replace(" 3", " 5 253"), "x.JPEG tench\n", "x.JPEG\n"):
         labels.write_text(wrong)
         assert "line 1" in fails(1, SCRIPT, "resnet", val, tmp_path / "new", "--labels", labels)
-    assert "no regular file" in fails(1, SCRIPT, "resnet", val, tmp_path / "new", "--labels", val)
+    assert "is a folder, not a label file" in fails(1, SCRIPT, "resnet", val, tmp_path / "new", "--labels", val)
 
 
 def test_files_left_aside_are_named_and_counted_by_extension(val, tmp_path):
