@@ -197,7 +197,7 @@ def read_facts(data, path):
     facts["engine"] = facts["engine"] or ("not recorded" if data is None else "ais_bench (version not recorded)")
     facts["run"] = {key: facts[key] for key in ("engine", "precision", "batch_size", "probabilities", "packages", "outputs")}
     facts["run"].update({"model's sha256": model.get("sha256"), "model's onnx_sha256": model.get("onnx_sha256"),
-                         "input's recipe": given.get("recipe")})
+                         "input's recipe": given.get("recipe"), "image sets (set_sha256)": given.get("set_sha256")})
     return facts
 
 
@@ -523,9 +523,21 @@ def pair(baseline, results, ranks, names, labels):
     if lacking or other:
         fail("%s: has %s; a baseline must be of the same images" % (baseline.folder, "no result for " + lacking[0] if lacking else
                                                                     "a result for %s, %s has not" % (other[0], results.folder)))
-    one, two = ((which.facts["input"] or {}).get("recipe") or {} for which in (results, baseline))
-    if one and two and any(one.get(key) != two.get(key) for key in ("resize", "crop", "mean", "std")):
-        fail("%s and %s: their images were prepared differently, so they cannot be paired" % (results.folder, baseline.folder))
+    def differ(records, *keys):
+        """Whether the two records both know one of the keys, and have different values for it."""
+        known = [[record[key] for record in records if record.get(key) is not None] for key in keys]
+        return any(len(values) == 2 and values[0] != values[1] for values in known)
+
+    inputs, models = ([which.facts[key] or {} for which in (results, baseline)] for key in ("input", "model"))
+    recipes = [one.get("recipe") or {} for one in inputs]
+    same_type = recipes[0].get("dtype") == recipes[1].get("dtype")  # else their files, which the manifests list, differ anyway
+    for wrong, what in (
+            (baseline.facts["precision"] == "int8", "the second is of an INT8 model, and a baseline of a float model"),
+            (differ(recipes, "resize", "crop", "mean", "std"), "their images were prepared differently"),
+            (differ(inputs, "set_sha256") or same_type and differ(inputs, "manifest_sha256"), "they are of different images"),
+            (differ(models, "weights_sha256"), "their models are of different weights (another checkpoint)")):
+        if wrong:
+            fail("%s and %s: %s, so they cannot be paired" % (results.folder, baseline.folder, what))
     before, facts = judge(baseline, labels, names)[0], baseline.facts
     top1, top5 = (compare_pairs(ranks < top, before < top) for top in (1, TOP))
     ratio = top1["accuracy"] / top1["baseline"] if top1["baseline"] else 1.0  # nothing to lose

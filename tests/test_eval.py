@@ -538,6 +538,27 @@ def test_a_baseline_of_other_images_is_refused(labels, result, tmp_path):
     assert "a result for " + NAMES[3] in refused(tmp_path, "--baseline", tmp_path / "float")
 
 
+@pytest.mark.parametrize("said, changes, pairable", [
+    ("different images", {"input": {"manifest_sha256": "n"}}, {"input": {"recipe": {"dtype": "uint8"}, "manifest_sha256": "n"}}),
+    ("different images", {"input": {"recipe": {"dtype": "uint8"}, "set_sha256": "t"}}, {"input": {"set_sha256": None}}),
+    ("different weights", {"model": {"weights_sha256": "x"}}, {"model": {"weights_sha256": None}}),
+    ("prepared differently", {"input": {"recipe": {"dtype": "float32", "crop": 7}}}, {"input": {"recipe": None}}),
+    ("INT8", {"precision": "int8"}, {"precision": None})])
+def test_a_baseline_that_is_known_to_be_of_other_making_is_refused(said, changes, pairable, labels, result, tmp_path):
+    given = {"recipe": {"dtype": "float32", "crop": 8}, "manifest_sha256": "m", "set_sha256": "s"}
+    record(result, input=given, model={"weights_sha256": "w"}, precision="int8")
+    for name, scores in zip(NAMES, SCORES):
+        write_result(tmp_path / "float", name, scores)
+
+    def baseline(change):
+        made = {"input": dict(given, **change.get("input", {})), "model": change.get("model", {"weights_sha256": "w"})}
+        record(tmp_path / "float", **dict(made, precision=change.get("precision", "fp32")))
+        return "--baseline", tmp_path / "float"
+
+    assert said in refused(tmp_path, *baseline(changes))
+    assert evaluate(tmp_path, *baseline(pairable))[1]["paired"]["images"] == IMAGES
+
+
 def test_shards_are_judged_together(labels, result, tmp_path):
     _, whole = evaluate(tmp_path)
     in_shards(result, 3)
@@ -565,10 +586,14 @@ def test_an_image_in_two_shards_is_refused(labels, result, tmp_path):
 
 
 @pytest.mark.parametrize("key, value", [("engine", "onnxruntime 2"), ("precision", "int8"), ("packages", {"numpy": "2"}),
-                                        ("model", {"sha256": "cd"}), ("input", {"shard": [2, 2], "recipe": {"crop": 1}})])
+                                        ("model", {"sha256": "cd"}), ("input", {"shard": [2, 2], "recipe": {"crop": 1}}),
+                                        ("image sets", {"shard": [2, 2], "recipe": None, "set_sha256": "b"})])
 def test_shards_of_different_making_are_refused(key, value, labels, result, tmp_path):
     in_shards(result, 2)
-    record(result / "shard2_of_2", **dict({"input": {"shard": [2, 2], "recipe": None}}, **{key: value}))
+    changes = {"input": value} if key == "image sets" else {key: value}
+    if key == "image sets":
+        record(result / "shard1_of_2", input={"shard": [1, 2], "recipe": None, "set_sha256": "a"})
+    record(result / "shard2_of_2", **dict({"input": {"shard": [2, 2], "recipe": None}}, **changes))
     sentence = refused(tmp_path)
     assert "shard1_of_2 and " in sentence and "different " + key in sentence
 
