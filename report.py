@@ -51,7 +51,7 @@ KINDS = {"text": (str, None, None), "flag": (bool, None, None), "count": (int, 0
          "signed": (float, -1e15, 1e15), "one": (int, 1, 1)}
 MODEL = shape("text path? sha256? onnx_sha256? weights? weights_sha256?", "size bytes?", {
     "calibration?": shape("text tool? method? source_sha256?", "count images? seed?", "flag shared?")})
-INPUT = shape("text path? manifest_sha256?")
+INPUT = shape("text path? source? manifest_sha256? set_sha256?")
 STAGE = shape("text engine? device? precision?", "size batch_size?")
 SUMMARY = shape(
     STAGE, "one schema", "text date machine?", "positive throughput", "amount h2d_ms? d2h_ms?", "flag vnni?", "texts packages", {
@@ -66,7 +66,7 @@ PLAIN = shape("positive throughput", "text engine?", {
     "H2D_latency?": shape("amount mean"), "D2H_latency?": shape("amount mean")})
 COUNTS = shape("percent accuracy baseline", "signed lost", "count right_to_wrong wrong_to_right", "share mcnemar_p",
                "pair difference_interval95")
-RESULT = shape(STAGE, "one schema", "size classes", "amount chance_top5?", "flag calibration_shared?", {
+RESULT = shape(STAGE, "one schema", "hashes summary_sha256?", "size classes", "amount chance_top5?", "flag calibration_shared?", {
     "accuracy": shape("percent top1 top5"), "interval95": shape("pair top1 top5"), "model?": MODEL, "input?": INPUT,
     "images": shape("size judged labelled", "count excluded?"),
     "per_class_worst": [shape("count class", "text name?", "size images", "percent top1 top5")],
@@ -75,16 +75,17 @@ RESULT = shape(STAGE, "one schema", "size classes", "amount chance_top5?", "flag
     "paired?": shape("text baseline baseline_engine?", "size images", {
         "top1": COUNTS, "top5": COUNTS, "mlperf": shape("amount ratio", "share limit", "flag passes")}),
     "gates?": [shape("text name", "percent measured limit", "flag passes")]})
-FIDELITY = shape("text result engine? reference_engine? precision?", "size compared", "flag agrees",
+FIDELITY = shape("text result engine? reference_engine? precision?", "hashes summary_sha256?", "size compared", "flag agrees",
                  "percent top1_agreement top5_set_agreement", "signed cosine_mean cosine_worst",
                  "amount absolute_difference relative_difference relative_limit", {"most_different": [
                      shape("text image", "amount relative_difference", "signed cosine", "count top1 reference_top1")]})
 REFERENCE = shape("text date?", {"rows": [shape(
-    STAGE, "percent top1? top5?", "size runs?", "positive images_per_second?", "pair images_per_second_interval95?",
-    {"latency_ms?": shape("positive mean median p90? p99? min? max?")})]})
+    STAGE, "percent top1? top5?", "size runs? judged?", "positive images_per_second?", "pair images_per_second_interval95?",
+    {"model?": shape("text weights_sha256?"), "input?": shape("text set_sha256?"),
+     "latency_ms?": shape("positive mean median p90? p99? min? max?")})]})
 ROW = ("batch_size precision engine device dataset judged labelled excluded classes chance_top5 top1 top5 top1_interval95 "
        "top5_interval95 images_per_second images_per_second_interval95 latency_ms h2d_ms d2h_ms runs wall "
-       "guide_images_per_second model calibration_shared fidelity paired worst_classes mistakes failed").split()
+       "guide_images_per_second model input gates calibration_shared fidelity paired worst_classes mistakes failed").split()
 FLAWS = []  # sentences for the reader about what does not fit together; printed, and shown in the report
 
 
@@ -149,7 +150,7 @@ def read_json(path):
 
 
 def fitted(value, kind, path, name="content"):
-    """value, checked: kind is a word of KINDS, "pair" or "texts", [kind] for a list of such, or a shape {key: kind}.
+    """value, checked: kind is a word of KINDS, "pair", "texts" or "hashes", [kind] for a list of such, or a shape {key: kind}.
 
     Of an object only the keys of the shape are returned, of an amount a float. What does not fit ends the script with a sentence.
     """
@@ -165,6 +166,8 @@ def fitted(value, kind, path, name="content"):
             return pair
     if kind == "texts" and isinstance(value, dict):
         return fitted(value, dict.fromkeys(value, "text"), path, name)
+    if kind == "hashes":  # one, or a list of the shards'
+        return fitted(value, ["text"] if isinstance(value, list) else "text", path, name)
     if isinstance(kind, str) and kind in KINDS:
         made_as, least, most = KINDS[kind]
         if type(value) in (made_as, int if made_as is float else made_as) and (least is None or least <= value <= most):
@@ -250,7 +253,7 @@ def read_result(path, content):
     for gate in result["gates"] or []:
         if gate["passes"] != (gate["measured"] >= gate["limit"]):
             fail("%s: its gate %s contradicts its own figures; judge the results again" % (path, gate["name"]))
-    return dict(result, path=path, stem=re.sub(r"\.json$", "", path), summary_sha256=content.get("summary_sha256"),
+    return dict(result, path=path, stem=re.sub(r"\.json$", "", path), gates=result["gates"] or [],
                 engine=None if result["engine"] == UNKNOWN else result["engine"], model=result["model"] or nothing(MODEL),
                 input=result["input"] or nothing(INPUT), worst_classes=result["per_class_worst"],
                 top1_interval95=interval95["top1"], top5_interval95=interval95["top5"], **dict(result["images"], **accuracy))
@@ -310,28 +313,30 @@ def join(results, others, loose=False):
     return joined
 
 
-def fidelity_of(result, fidelities):
-    """The comparison of the results that were judged, by the name of their folder; it must be of the same engine."""
-    for one in fidelities:
-        if os.path.basename(os.path.normpath(one["result"])) == os.path.basename(result["stem"]):
-            if one["engine"] and result["engine"] and one["engine"] != result["engine"]:
-                fail("%s: compares results of %s, but %s judged those of %s; compare again"
-                     % (one["path"], one["engine"], result["path"], result["engine"]))
-            return one
-    return None
+def is_of(fidelity, result):
+    """Whether a comparison is of the results that were judged: by their summary, or their folder's name where that is unknown."""
+    one, other = fidelity["summary_sha256"], result["summary_sha256"]
+    if one and other:
+        return one == other
+    if os.path.basename(os.path.normpath(fidelity["result"])) != os.path.basename(result["stem"]):
+        return False
+    if fidelity["engine"] and result["engine"] and fidelity["engine"] != result["engine"]:
+        fail("%s: compares results of %s, but %s judged those of %s; compare again"
+             % (fidelity["path"], fidelity["engine"], result["path"], result["engine"]))
+    return True
 
 
-def make_row(key, result, timed, fidelities, dataset, failed):
+def make_row(key, result, timed, dataset, failed):
     """One row of the report, in raw numbers, of an evaluation and a pure inference (or None). See README.md for the keys."""
-    row = dict(dict.fromkeys(ROW), dataset=dataset, worst_classes=[], mistakes=[], failed=failed)
+    row = dict(dict.fromkeys(ROW), dataset=dataset, worst_classes=[], mistakes=[], gates=[], failed=failed)
     for what in ("engine", "precision", "model.sha256") if result and timed else ():
         one, other = at(result, what), at(timed, what)
         if one and other and one != other and UNKNOWN not in one:
             fail("%s: the accuracy at batch size %s is of the %s %s, but the performance in %s is of %s; make both with one"
                  % (result["path"], key[1], what.split(".")[0], one, timed["path"], other))
     if result:
-        row.update({what: result[what] for what in ROW if what in result}, fidelity=fidelity_of(result, fidelities),
-                   dataset=dataset or result["input"]["path"])
+        row.update({what: result[what] for what in ROW if what in result},
+                   dataset=dataset or result["input"]["source"] or result["input"]["path"])
     if timed and not failed:  # of a batch size that failed the performance may be an earlier run's
         row.update({what: timed[what] for what in (
             "engine", "device", "model", "h2d_ms", "d2h_ms", "runs", "images_per_second", "images_per_second_interval95",
@@ -356,11 +361,13 @@ def gather(folder, dataset=None, failed=None):
     timed = join(results, by_key(summary for summary in summaries if summary["pure"]))
     failed = join(set(results) | set(timed), failed or {}, loose=True)
     keys = sorted(set(results) | set(timed) | set(failed), key=lambda key: (key[0] == "int8", key[0] or "", key[1] or 0))
-    rows = [make_row(key, results.get(key), timed.get(key), fidelities, dataset, failed.get(key)) for key in keys]
-    placed = [id(row["fidelity"]) for row in rows]
+    rows = [make_row(key, results.get(key), timed.get(key), dataset, failed.get(key)) for key in keys]
+    placed = [(row, one) for key, row in zip(keys, rows) for one in fidelities if key in results and is_of(one, results[key])]
+    for row, one in placed:
+        row["fidelity"] = row["fidelity"] or one
     return {"rows": rows, "summaries": summaries, "results": list(results.values()),
             "date": max([summary["date"] for summary in summaries if summary["date"]], default=None),
-            "stray_fidelities": [one for one in fidelities if id(one) not in placed]}
+            "fidelities": placed, "stale": [one["path"] for one in fidelities if one not in [used for _, used in placed]]}
 
 
 def is_int8(row):
@@ -419,7 +426,23 @@ def int8_pairs(rows):
     return [(row, floats.get(row["batch_size"])) for row in rows if is_int8(row)]
 
 
-def check_int8(rows):
+def check_rows(rows, stale, reference):
+    """Notes what does not fit together: fidelities of other results, images, models, and the reference's."""
+    for path in stale:
+        FLAWS.append("%s: compares results that no evaluation here is of (of an earlier run, or not judged); it is left out, "
+                     "compare again" % path)
+    for name in sorted({row["dataset"] for row in rows if row["dataset"]}):
+        some = [row for row in rows if row["dataset"] == name and row["input"]]
+        sets = {row["input"]["set_sha256"] for row in some}
+        manifests = {row["input"]["manifest_sha256"] for row in some if not is_int8(row)} if None in sets else set()
+        if len(sets - {None}) > 1 or len(manifests - {None}) > 1:
+            FLAWS.append("the rows of the data set %s are not all of the same images; judge them on the same ones" % name)
+    for what, key in (("models (weights)", "model.weights_sha256"), ("images", "input.set_sha256"),
+                      ("numbers of images", "judged")):
+        pairs = [(at(row, key), at(other, key)) for row, other in (beside(rows, reference) if reference else ())]
+        if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            FLAWS.append("%s: that run and this one are of different %s, so their figures do not compare"
+                         % (reference["path"], what))
     for row, other in int8_pairs(rows):
         source, known = at(row, "model.calibration.source_sha256"), at(other, "model.sha256")
         if source and known and source not in (known, other["model"]["onnx_sha256"]):
@@ -489,16 +512,16 @@ def speed_gates(rows, reference, slowdown):
     return gates
 
 
-def verdicts(results, rows, fidelities, reference, slowdown):
-    """Every gate that there is, those of the evaluation too, and the fidelities: [{name, passes, text, ...}]"""
+def verdicts(rows, fidelities, reference, slowdown):
+    """Every gate of the rows, those of the evaluation too, and the fidelities: [{name, passes, text, ...}]"""
     gates = []
-    for result in results:
-        for gate in result["gates"] or []:
+    for row in rows:
+        for gate in row["gates"]:
             # Two digits, or more where those two would contradict the verdict.
             digits = "%.2f" if (round(gate["measured"], 2) >= gate["limit"]) == gate["passes"] else "%.15g"
             gates.append(dict(gate, text="%s %s%% is %s %.15g%% (%s, batch size %s)" % (
                 gate["name"], digits % gate["measured"], "at least" if gate["passes"] else "below", gate["limit"],
-                result["precision"] or "precision " + UNKNOWN, result["batch_size"] or UNKNOWN)))
+                row["precision"] or "precision " + UNKNOWN, row["batch_size"] or UNKNOWN)))
     if slowdown is not None:
         gates += speed_gates(rows, reference, slowdown)
     for one in fidelities:
@@ -542,9 +565,14 @@ def common(rows, found):
         left_out = ", %d left out" % row["excluded"] if row["excluded"] else ""
         return row["judged"] and "%d of %d labelled%s" % (row["judged"], row["labelled"], left_out)
 
+    def model(row):
+        name, sha256 = at(row, "model.weights"), at(row, "model.weights_sha256")
+        alike = {at(other, "model.weights_sha256") for other in rows if at(other, "model.weights") == name}
+        return "%s (%s)" % (name, sha256[:8]) if name and sha256 and len(alike - {None}) > 1 else name
+
     above, own = [], []
     for heading, value in (("Engine", lambda row: row["engine"]), ("Device", lambda row: row["device"]),
-                           ("Data set", lambda row: row["dataset"]), ("Images", images)):
+                           ("Model", model), ("Data set", lambda row: row["dataset"]), ("Images", images)):
         values = {value(row) for row in rows if not row["failed"]} - {None}
         if len(values) > 1:
             own.append((heading, value))
@@ -780,7 +808,7 @@ def chart(title, rows):
     return data.getvalue()
 
 
-def find_pictures(images, folder, results):
+def find_pictures(images, folder, rows):
     """{image: path}: in --images DIR, flat or in class folders (there CLASS__NAME as well), else as the manifests say.
 
     A manifest tells of the files that were judged, or nothing: its SHA-256 is the one that the inference wrote down.
@@ -792,7 +820,7 @@ def find_pictures(images, folder, results):
         for name in sorted(os.listdir(path)) if os.path.isdir(path) else ():
             for image in (name.split(".")[0], entry + "__" + name.split(".")[0]):
                 found.setdefault(image, os.path.join(path, name))
-    inputs = [] if images else [result["input"] for result in results if result["input"]["path"]]
+    inputs = [] if images else [row["input"] for row in rows if at(row, "input.path")]
     for path, sha256 in sorted({(told["path"], told["manifest_sha256"]) for told in inputs if told["manifest_sha256"]}):
         for manifest in (os.path.join(path, ".manifest"), os.path.join(folder, os.path.basename(path), ".manifest")):
             data = read_file(manifest, LARGEST_JSON) if os.path.isfile(manifest) else b""
@@ -879,10 +907,10 @@ def require_own(folder):
 
 def present(found, rows, reference, slowdown, classes):
     """What the report says: {"above", "tables", "gates", "names", "facts", "judged": the first row with an accuracy}"""
-    check_int8(rows)
-    fidelities = [row["fidelity"] for row in rows if row["fidelity"]] + found["stray_fidelities"]
+    check_rows(rows, found["stale"], reference)
+    fidelities = [one for row, one in found["fidelities"] if row in rows]
     facts, names, (above, own) = environment(found), class_names(classes, rows), common(rows, found)
-    gates = verdicts(found["results"], rows, fidelities, reference, slowdown)
+    gates = verdicts(rows, fidelities, reference, slowdown)
     judged = next((row for row in rows if row["top1"] is not None), None)
     tables = {"results": result_table(rows, own), "gates": gate_table(gates), "price": price_table(rows),
               "gain": gain_table(rows), "reference": reference_table(rows, reference), "intervals": interval_table(rows),
@@ -897,7 +925,7 @@ def write_report(args):
     found = gather(args.folder, args.dataset, args.failed)
     rows = chosen(args, found["rows"])
     reference = read_reference(args.reference) if args.reference else None
-    pictures = find_pictures(args.images, args.folder, found["results"])
+    pictures = find_pictures(args.images, args.folder, rows)
     shown = present(found, rows, reference, args.max_slowdown, args.classes)
     path = os.path.join(args.folder, "commands.sh")
     commands = read_file(path, 1 << 20).decode("utf-8", "replace").splitlines() if os.path.exists(path) else []

@@ -182,10 +182,10 @@ def table_of(folder, heading):
 def test_what_all_rows_share_stands_once_above_an_aligned_table(finished):
     _, process = finished
     lines = process.stdout.splitlines()
-    assert lines[:6] == ["Engine: onnxruntime 1.32.0 CPUExecutionProvider", "Device: AMD EPYC, 2 threads",
+    assert lines[:7] == ["Engine: onnxruntime 1.32.0 CPUExecutionProvider", "Device: AMD EPYC, 2 threads", "Model: resnet34.pth",
                          "Data set: ./ImageNet/val", "Images: 64 of 64 labelled", "Runs: 200", "Date: 2026-11-24T10:00:00Z"]
     assert process.stdout.count("onnxruntime 1.32.0") == 1
-    table = lines[7:12]
+    table = lines[8:13]
     assert table[0].split("  ")[0] == "Precision" and [line.split()[0] for line in table[1:]] == ["fp32", "fp32", "int8", "int8"]
     assert table[1].split()[1:] == ["1", "67.19%", "93.75%", "31.00", "32.26", "31.61", "35.48", "40.32"]
     assert len({len(line) for line in table}) == 1  # numbers stand to the right, under each other
@@ -219,7 +219,8 @@ def test_what_the_guides_commands_by_hand_leave_gives_rows(tmp_path):
     times = dict(plain(8, 5140.0)["NPU_compute_time"], count=100)
     write(tmp_path / "perf_bs8_summary.json", dict(plain(8, 5140.0), NPU_compute_time=times))
     process = succeeds(SCRIPT, tmp_path)
-    assert "Engine: not recorded\nDevice: not recorded\nData set: not recorded\nImages: 64 of 64 labelled" in process.stdout
+    unknown = "".join("%s: not recorded\n" % what for what in ("Engine", "Device", "Model", "Data set"))
+    assert unknown + "Images: 64 of 64 labelled" in process.stdout
     rows = table_of(tmp_path, "Accuracy")
     shown = ("Precision", "Batch size", "Top-1", "images/s", "P90 ms", "P99 ms")
     assert [tuple(row[heading] for heading in shown) for row in rows] == [
@@ -327,6 +328,54 @@ def test_other_packages_among_the_stages_are_named(odd):
 def test_an_evaluation_of_other_results_than_the_summary_tells_of_is_refused(one):
     write(one / "result_bs1_summary.json", summary(pure=False, speed=31.0))
     assert "was judged of other results" in fails(1, SCRIPT, one)
+
+
+def test_a_fidelity_of_an_earlier_run_or_of_no_row_is_left_out_with_a_warning(one):
+    told = json.loads((one / "result_bs1.json").read_text())["summary_sha256"]
+    write(one / "fidelity_bs1.json", dict(fidelity(), summary_sha256="0" * 64))  # of the earlier model
+    write(one / "fidelity_bs4.json", fidelity(agrees=False, name="result_bs4"))  # its row is not there
+    write(one / "fidelity_of_copy.json", dict(fidelity(name="moved"), summary_sha256=told))
+    process = succeeds(SCRIPT, one)
+    for name in ("fidelity_bs1.json", "fidelity_bs4.json"):
+        assert "%s: compares results that no evaluation here is of" % name in process.stderr
+        assert "%s: compares" % name in (one / "report.html").read_text()
+    assert "PASS: ./output/moved agrees" in process.stdout and len(table_of(one, "Fidelity")) == 1
+    assert [gate["passes"] for gate in report_of(one)["gates"]] == [True]
+
+
+def test_verdicts_are_those_of_the_shown_rows_alone(one):
+    gates = [{"name": "Top-1", "measured": 67.1875, "limit": 70, "passes": False}]
+    put(one, 4, of_result={"gates": gates})
+    put(one, 8, of_result={"gates": [dict(gates[0], limit=60, passes=True)]})
+    write(one / "fidelity_bs4.json", fidelity(agrees=False, name="result_bs4"))
+    process = succeeds(SCRIPT, one, "--batch-sizes", "1 8")
+    assert "PASS: Top-1" in process.stdout and "FAIL" not in process.stdout and process.stderr == ""
+    assert len(report_of(one)["gates"]) == 1 and "## Fidelity" not in (one / "report.md").read_text()
+    assert script(SCRIPT, one, "--batch-sizes", "4").stdout.count("FAIL: ") == 2
+
+
+def test_rows_of_different_models_and_images_say_so_in_each_row(one):
+    model, images = summary()["model"], {"path": "prep_dataset", "source": "./ImageNet/val", "manifest_sha256": "1" * 64}
+    put(one, 1, of_result={"input": images})
+    put(one, 2, of_result={"input": dict(images, source=None)})
+    put(one, 4, of_summary={"model": dict(model, weights_sha256="c" * 64)}, of_result={"input": images})
+    put(one, 8, of_summary={"model": dict(model, weights="other.pth")}, of_result={"input": images})
+    process = succeeds(SCRIPT, one)
+    rows = [(row["Model"], row["Data set"]) for row in table_of(one, "Accuracy")]
+    assert rows == [("resnet34.pth (bbbbbbbb)", "./ImageNet/val"), ("resnet34.pth (bbbbbbbb)", "prep_dataset"),
+                    ("resnet34.pth (cccccccc)", "./ImageNet/val"), ("other.pth", "./ImageNet/val")]
+    assert "Model:" not in process.stdout and process.stderr == ""
+    put(one, 2, of_result={"input": dict(images, manifest_sha256="2" * 64)})
+    process = succeeds(SCRIPT, one)
+    assert "the rows of the data set ./ImageNet/val are not all of the same images" in process.stderr
+    assert "Data set: ./ImageNet/val\n" in process.stdout
+    process = succeeds(SCRIPT, one, "--dataset", "mine", "--batch-sizes", "1 4")
+    assert "Data set: mine\n" in process.stdout and process.stderr == ""
+    for size, name in ((1, "2"), (2, "3")):  # prepared twice, the same images
+        put(one, size, of_result={"input": dict(images, manifest_sha256=name * 64, set_sha256="4" * 64)})
+    assert succeeds(SCRIPT, one, "--batch-sizes", "1 2").stderr == ""
+    put(one, 2, of_result={"input": dict(images, set_sha256="5" * 64)})
+    assert "not all of the same images" in succeeds(SCRIPT, one, "--batch-sizes", "1 2").stderr
 
 
 def test_two_results_of_one_row_are_refused(one):
@@ -494,6 +543,17 @@ def test_a_lone_report_json_is_a_reference_and_the_comparison_is_printed(one, fi
     row = table_of(one, "Beside")[0]
     assert row["Top-1"] == row["Top-1 there"] == "67.19%" and row["images/s there"] == "60.00" and row["ratio"] == "0.50"
     assert script(SCRIPT, one, "--reference", tmp_path / "main.json", "--max-slowdown", "10").returncode == 3
+
+
+def test_a_reference_of_another_model_or_other_images_is_warned_of(one, tmp_path):
+    put(tmp_path / "other", of_summary={"model": dict(summary()["model"], weights_sha256="c" * 64)},
+        of_result={"images": {"judged": 32, "labelled": 64, "excluded": 0, "results": 32}})
+    assert succeeds(SCRIPT, tmp_path / "other").stderr == ""
+    for reference in (tmp_path / "other", write(tmp_path / "alone.json", report_of(tmp_path / "other"))):
+        process = succeeds(SCRIPT, one, "--reference", reference)
+        assert "are of different models (weights)" in process.stderr and "are of different numbers of images" in process.stderr
+        assert "of different models" in (one / "report.md").read_text()
+    assert succeeds(SCRIPT, one, "--reference", one / "report.json").stderr == ""
 
 
 def test_a_gate_with_nothing_to_compare_does_not_hold(one, tmp_path):
