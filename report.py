@@ -441,8 +441,7 @@ def check_rows(rows, stale, reference):
                       ("numbers of images", "judged")):
         pairs = [(at(row, key), at(other, key)) for row, other in (beside(rows, reference) if reference else ())]
         if any(None not in pair and pair[0] != pair[1] for pair in pairs):
-            FLAWS.append("%s: that run and this one are of different %s, so their figures do not compare"
-                         % (reference["path"], what))
+            FLAWS.append("%s: that run and this one are of different %s" % (reference["path"], what))
     for row, other in int8_pairs(rows):
         source, known = at(row, "model.calibration.source_sha256"), at(other, "model.sha256")
         if source and known and source not in (known, other["model"]["onnx_sha256"]):
