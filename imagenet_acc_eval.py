@@ -523,6 +523,7 @@ def pair(baseline, results, ranks, names, labels):
     if lacking or other:
         fail("%s: has %s; a baseline must be of the same images" % (baseline.folder, "no result for " + lacking[0] if lacking else
                                                                     "a result for %s, %s has not" % (other[0], results.folder)))
+
     def differ(records, *keys):
         """Whether the two records both know one of the keys, and have different values for it."""
         known = [[record[key] for record in records if record.get(key) is not None] for key in keys]
@@ -530,11 +531,12 @@ def pair(baseline, results, ranks, names, labels):
 
     inputs, models = ([which.facts[key] or {} for which in (results, baseline)] for key in ("input", "model"))
     recipes = [one.get("recipe") or {} for one in inputs]
-    same_type = recipes[0].get("dtype") == recipes[1].get("dtype")  # else their files, which the manifests list, differ anyway
+    # A manifest is of the files: those of another dtype, or of the same images prepared again, differ as well.
+    files_tell = recipes[0].get("dtype") == recipes[1].get("dtype") and not all(one.get("set_sha256") for one in inputs)
     for wrong, what in (
             (baseline.facts["precision"] == "int8", "the second is of an INT8 model, and a baseline of a float model"),
             (differ(recipes, "resize", "crop", "mean", "std"), "their images were prepared differently"),
-            (differ(inputs, "set_sha256") or same_type and differ(inputs, "manifest_sha256"), "they are of different images"),
+            (differ(inputs, "set_sha256") or files_tell and differ(inputs, "manifest_sha256"), "they are of different images"),
             (differ(models, "weights_sha256"), "their models are of different weights (another checkpoint)")):
         if wrong:
             fail("%s and %s: %s, so they cannot be paired" % (results.folder, baseline.folder, what))

@@ -731,7 +731,8 @@ def test_a_signal_leaves_the_earlier_report(reported):
         site = one / "site"
         (site / "matplotlib").mkdir(parents=True, exist_ok=True)
         write(site / "matplotlib" / "__init__.py",
-              "import os, time\nopen(%r, 'w').close()\ntime.sleep(60)\n" % str(one / "reached"))
+              # Not one long sleep: a signal just before it would be seen only at its end.
+              "import time\nopen(%r, 'w').close()\nfor _ in range(6000):\n    time.sleep(0.01)\n" % str(one / "reached"))
         process = subprocess.Popen(command(SCRIPT, one), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                    env=dict(os.environ, PYTHONPATH=str(site)))
         wait_until(lambda: (one / "reached").exists(), process)
