@@ -437,8 +437,11 @@ def check_rows(rows, stale, reference):
         manifests = {row["input"]["manifest_sha256"] for row in some if not is_int8(row)} if None in sets else set()
         if len(sets - {None}) > 1 or len(manifests - {None}) > 1:
             FLAWS.append("the rows of the data set %s are not all of the same images; judge them on the same ones" % name)
+    met = [row for row, _ in beside(rows, reference)] if reference else rows
+    FLAWS.extend("%s: has no row for %s at batch size %s, which is not compared" % (
+        reference["path"], row["precision"] or UNKNOWN, figure(row["batch_size"])) for row in rows if row not in met)
     for what, key in (("models (weights)", "model.weights_sha256"), ("images", "input.set_sha256"),
-                      ("numbers of images", "judged")):
+                      ("numbers of images", "judged"), ("engines", "engine"), ("devices", "device")):
         pairs = [(at(row, key), at(other, key)) for row, other in (beside(rows, reference) if reference else ())]
         if any(None not in pair and pair[0] != pair[1] for pair in pairs):
             FLAWS.append("%s: that run and this one are of different %s" % (reference["path"], what))

@@ -762,3 +762,12 @@ def test_class_names_are_those_of_the_row_that_is_shown_whatever_others_call_tha
     put(one, 8, of_result={"classes": 10, "per_class_worst": worst, "mistakes": []})
     succeeds(SCRIPT, one)
     assert [row["Class"] for row in table_of(one, "Worst classes, fp32 at batch size 1")] == ["5 (upright stripes, red)"]
+
+
+def test_rows_that_the_reference_lacks_and_another_device_there_are_said(one, tmp_path):
+    succeeds(SCRIPT, one)
+    reference = report_of(one)
+    reference["rows"][0]["device"] = "Huge CPU, 64 threads"
+    write(tmp_path / "lone.json", reference)
+    said = succeeds(SCRIPT, put(one, 8), "--reference", tmp_path / "lone.json", "--max-slowdown", "10").stderr
+    assert "has no row for fp32 at batch size 8, which is not compared" in said and "of different devices" in said
