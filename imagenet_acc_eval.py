@@ -197,7 +197,8 @@ def read_facts(data, path):
     facts["engine"] = facts["engine"] or ("not recorded" if data is None else "ais_bench (version not recorded)")
     facts["run"] = {key: facts[key] for key in ("engine", "precision", "batch_size", "probabilities", "packages", "outputs")}
     facts["run"].update({"model's sha256": model.get("sha256"), "model's onnx_sha256": model.get("onnx_sha256"),
-                         "input's recipe": given.get("recipe"), "image sets (set_sha256)": given.get("set_sha256")})
+                         "input's recipe": given.get("recipe"), "image sets (set_sha256)": given.get("set_sha256"),
+                         "folders of images": given.get("source")})
     return facts
 
 
@@ -531,12 +532,11 @@ def pair(baseline, results, ranks, names, labels):
 
     inputs, models = ([which.facts[key] or {} for which in (results, baseline)] for key in ("input", "model"))
     recipes = [one.get("recipe") or {} for one in inputs]
-    # A manifest is of the files: those of another dtype, or of the same images prepared again, differ as well.
-    files_tell = recipes[0].get("dtype") == recipes[1].get("dtype") and not all(one.get("set_sha256") for one in inputs)
+    same_type = recipes[0].get("dtype") == recipes[1].get("dtype")  # else their files, which the manifests list, differ anyway
     for wrong, what in (
             (baseline.facts["precision"] == "int8", "the second is of an INT8 model, and a baseline of a float model"),
             (differ(recipes, "resize", "crop", "mean", "std"), "their images were prepared differently"),
-            (differ(inputs, "set_sha256") or files_tell and differ(inputs, "manifest_sha256"), "they are of different images"),
+            (differ(inputs, "set_sha256") or same_type and differ(inputs, "manifest_sha256"), "they are of different images"),
             (differ(models, "weights_sha256"), "their models are of different weights (another checkpoint)")):
         if wrong:
             fail("%s and %s: %s, so they cannot be paired" % (results.folder, baseline.folder, what))

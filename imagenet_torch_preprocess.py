@@ -466,8 +466,9 @@ def main():
     wanted, folder = list(images)[:args.limit], args.destination
     if args.sample and args.sample < len(wanted):
         wanted = sorted(random.Random(0).sample(wanted, args.sample))
-    # Before the cut into shards: whoever puts their results together sees whether they are shards of one set.
-    whole = "".join(json.dumps([name, identity(images[name])]) + "\n" for name in wanted)
+    # Before the cut into shards: whoever puts their results together sees whether they are shards of one set. Of the names, as
+    # an image that was repaired must not part its shard from the others; what the images are, each shard's manifest says.
+    whole = json.dumps(list(wanted))
     facts = {"source": args.source, "set_sha256": hashlib.sha256(whole.encode()).hexdigest()}
     if args.shard:
         shard, shards = args.shard

@@ -434,9 +434,10 @@ def check_rows(rows, stale, reference):
     for name in sorted({row["dataset"] for row in rows if row["dataset"]}):
         some = [row for row in rows if row["dataset"] == name and row["input"]]
         sets = {row["input"]["set_sha256"] for row in some}
-        manifests = {row["input"]["manifest_sha256"] for row in some if not is_int8(row)} if None in sets else set()
+        manifests = {row["input"]["manifest_sha256"] for row in some if not is_int8(row)}
         if len(sets - {None}) > 1 or len(manifests - {None}) > 1:
-            FLAWS.append("the rows of the data set %s are not all of the same images; judge them on the same ones" % name)
+            FLAWS.append("the rows of the data set %s are not all of the same images, prepared once; infer them all on the same "
+                         "files" % name)
     met = [row for row, _ in beside(rows, reference)] if reference else rows
     FLAWS.extend("%s: has no row for %s at batch size %s, which is not compared" % (
         reference["path"], row["precision"] or UNKNOWN, figure(row["batch_size"])) for row in rows if row not in met)

@@ -539,7 +539,7 @@ def test_a_baseline_of_other_images_is_refused(labels, result, tmp_path):
 
 
 @pytest.mark.parametrize("said, changes, pairable", [
-    ("different images", {"input": {"manifest_sha256": "n", "set_sha256": None}}, {"input": {"manifest_sha256": "n"}}),
+    ("different images", {"input": {"manifest_sha256": "n"}}, {"input": {"recipe": {"dtype": "uint8"}, "manifest_sha256": "n"}}),
     ("different images", {"input": {"recipe": {"dtype": "uint8"}, "set_sha256": "t"}}, {"input": {"set_sha256": None}}),
     ("different weights", {"model": {"weights_sha256": "x"}}, {"model": {"weights_sha256": None}}),
     ("prepared differently", {"input": {"recipe": {"dtype": "float32", "crop": 7}}}, {"input": {"recipe": None}}),
@@ -587,12 +587,15 @@ def test_an_image_in_two_shards_is_refused(labels, result, tmp_path):
 
 @pytest.mark.parametrize("key, value", [("engine", "onnxruntime 2"), ("precision", "int8"), ("packages", {"numpy": "2"}),
                                         ("model", {"sha256": "cd"}), ("input", {"shard": [2, 2], "recipe": {"crop": 1}}),
-                                        ("image sets", {"shard": [2, 2], "recipe": None, "set_sha256": "b"})])
+                                        ("image sets", {"shard": [2, 2], "recipe": None, "set_sha256": "b"}),
+                                        ("folders of images", {"shard": [2, 2], "set_sha256": "a", "source": "b"})])
 def test_shards_of_different_making_are_refused(key, value, labels, result, tmp_path):
     in_shards(result, 2)
-    changes = {"input": value} if key == "image sets" else {key: value}
-    if key == "image sets":
-        record(result / "shard1_of_2", input={"shard": [1, 2], "recipe": None, "set_sha256": "a"})
+    of_images = key in ("image sets", "folders of images")
+    changes = {"input": value} if of_images else {key: value}
+    if of_images:
+        record(result / "shard1_of_2", input={"shard": [1, 2], "set_sha256": "a", "source": "a"})
+        value.setdefault("source", "a")
     record(result / "shard2_of_2", **dict({"input": {"shard": [2, 2], "recipe": None}}, **changes))
     sentence = refused(tmp_path)
     assert "shard1_of_2 and " in sentence and "different " + key in sentence
