@@ -110,7 +110,7 @@ def preprocessing(source, destination, workers, dtype="float32"):
     images = stage.find_images(source, destination)[0]
     recipe = dict(stage.MODELS["resnet"], dtype=dtype, layout=stage.LAYOUTS[dtype])
     record = {"model_type": "resnet", "recipe": recipe, "pillow": "", "numpy": "", "script_sha256": "", "shard": None}
-    jobs = stage.plan(destination, images, images, record, False)[0]
+    jobs = stage.plan(destination, images, images, record, {}, False)[0]
     start = time.perf_counter()
     if stage.run(jobs, destination, recipe, int(workers)):
         sys.exit("some images could not be read")
