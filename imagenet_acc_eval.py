@@ -358,7 +358,7 @@ def parse_npy(data, dtype):
     return np.frombuffer(data, kind, offset=file.tell())
 
 
-def parse_text(data, path=""):
+def parse_text(data):
     """One line of numbers. All in %f, as ais_bench writes them: without its dots the line is of whole millionths,
     which is read three times as fast as floats (benchmarks/README.md)."""
     if b"\n" in data.strip():

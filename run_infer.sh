@@ -236,7 +236,7 @@ sha256_of() { # by OpenSSL where it is, which is four times as fast
 }
 
 # look_of PATH...: into $looks a line for each: of a file its SHA-256, of a folder one of the paths, sizes and times in nanoseconds of all
-# its files. $missing is one that is not there, or empty. Not in a subshell, which would forget the hashes.
+# its files. $missing is the last of them that is not there; empty when all are. Not in a subshell, which would forget the hashes.
 look_of() {
   local path state
   looks="" missing=""
@@ -268,6 +268,7 @@ own() {
 # What an earlier run made must not pass for this one's and goes; but not a folder in which there is more than its stage left.
 disown_results() {
   local path list other=""
+  [ -z "$check" ] || return 0
   for path in "$@"; do
     grep -qxF -e "${path#"$output"/}" "$output/.stages/made" 2>/dev/null || continue
     list=$output/.stages/files.$(basename -- "$path")
@@ -591,7 +592,7 @@ row() {
 }
 
 report() {
-  local precisions=$1 suffix size precision stamps=() stamp line
+  local precisions=$1 suffix size precision stamps=() stamp line commands=""
   for stamp in demo export_resnet34 export_resnet34_uint8 calibration quantize compile_resnet34 compile_resnet34_int8 preprocess \
     ${fidelity:+reference}; do
     stamps+=("$output/.stages/$stamp" "$output/.stages/$stamp".shard*)
@@ -605,13 +606,13 @@ report() {
     done
   done
   for stamp in "${stamps[@]}"; do
-    if [ -f "$stamp" ]; then IFS= read -r line <"$stamp" && printf '%s\n' "$line"; fi
-  done >"$output/.stages/commands"
-  if ! cmp -s -- "$output/.stages/commands" "$output/commands.sh"; then
+    if [ -f "$stamp" ]; then IFS= read -r line <"$stamp" && commands+=$line$'\n'; fi
+  done
+  if [ ! -f "$output/commands.sh" ] || [ "$commands" != "$(<"$output/commands.sh")"$'\n' ]; then
+    [ -z "$check" ] || { say "== report: is to be done" && exit 1; }
     own "$output/commands.sh"
-    mv -f -- "$output/.stages/commands" "$output/commands.sh"
+    printf '%s' "$commands" >"$output/.stages/commands" && mv -f -- "$output/.stages/commands" "$output/commands.sh"
   fi
-  rm -f -- "$output/.stages/commands"
   local inputs=() kind images_option=() status=0
   for precision in $precisions; do
     for size in $batch_sizes; do

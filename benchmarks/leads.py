@@ -44,7 +44,7 @@ def text():
             "np_array_of_split": lambda: np.array(data.split(), np.float64),
             "np_loadtxt": lambda: np.loadtxt(io.BytesIO(data)),
             "np_fromstring_float": lambda: np.fromstring(data, np.float64, sep=" "),
-            "whole_millionths_kept": lambda: imagenet_acc_eval.as_floats(imagenet_acc_eval.parse_text(data, ""))}
+            "whole_millionths_kept": lambda: imagenet_acc_eval.as_floats(imagenet_acc_eval.parse_text(data))}
     try:
         import pandas
         ways["pandas_c_reader"] = lambda: pandas.read_csv(io.BytesIO(data), sep=" ", header=None).to_numpy()[0, :1000]

@@ -53,15 +53,15 @@ def script(name, *arguments, **options):
                           encoding="utf-8", errors="replace", **options)
 
 
-def succeeds(name, *arguments, **options):
-    process = script(name, *arguments, **options)
+def succeeds(name, *arguments, run=script, **options):
+    process = run(name, *arguments, **options)
     assert process.returncode == 0, process.stdout + process.stderr
     return process
 
 
-def fails(code, name, *arguments, **options):
+def fails(code, name, *arguments, run=script, **options):
     """The one sentence a failing script writes to stderr."""
-    process = script(name, *arguments, **options)
+    process = run(name, *arguments, **options)
     assert process.returncode == code, process.stdout + process.stderr
     assert "Traceback" not in process.stderr, process.stderr
     sentences = [line for line in process.stderr.splitlines() if "error: " in line]

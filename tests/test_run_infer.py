@@ -337,9 +337,11 @@ def test_stages_left_out_must_have_been_made_by_this_very_line(rerun, tiny, tmp_
     assert "evaluate in --stages" in fails(1, "run_infer.sh", *line)
 
 
-def test_a_comparison_that_is_not_asked_for_any_more_does_not_stay_in_the_report(rerun):
+def test_a_comparison_that_is_not_asked_for_any_more_does_not_stay_in_the_report(rerun, tiny):
     folder, again = rerun
     assert "agrees with its reference" in again("--fidelity", "2").stdout and (folder / "fidelity_bs4.json").exists()
+    before = made(folder)
+    assert script("run_infer.sh", *data_options(tiny, folder, "--check")).returncode == 1 and made(folder) == before
     assert "agrees" not in again().stdout and not (folder / "fidelity_bs4.json").exists()
     assert "compare_scores" not in (folder / "commands.sh").read_text()
 

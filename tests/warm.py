@@ -4,6 +4,7 @@ Each run is a process of its own that executes the whole file as python3 does, w
 process that has imported numpy and tqdm. Starting Python and importing those is most of what a short run costs.
 """
 import atexit
+import functools
 import json
 import os
 import runpy
@@ -12,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+import conftest
+
 server = None
 
 
@@ -41,7 +43,7 @@ def script(name, *arguments, timeout=60):
         server = subprocess.Popen([sys.executable, os.path.abspath(__file__)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                   encoding="utf-8")
         atexit.register(server.communicate)  # it ends with its stdin
-    words = [os.path.join(REPOSITORY, name)] + [os.fspath(argument) for argument in arguments]
+    words = [os.path.join(str(conftest.REPOSITORY), name)] + [os.fspath(argument) for argument in arguments]
     with tempfile.NamedTemporaryFile() as stdout, tempfile.NamedTemporaryFile() as stderr:
         server.stdin.write(json.dumps([words, stdout.name, stderr.name, timeout]) + "\n")
         server.stdin.flush()
@@ -49,18 +51,8 @@ def script(name, *arguments, timeout=60):
         return subprocess.CompletedProcess(words, code, *(file.read().decode("utf-8", "replace") for file in (stdout, stderr)))
 
 
-def succeeds(name, *arguments, **options):
-    process = script(name, *arguments, **options)
-    assert process.returncode == 0, process.stdout + process.stderr
-    return process
-
-
-def fails(code, name, *arguments, **options):
-    """The one sentence a failing script writes to stderr."""
-    process = script(name, *arguments, **options)
-    assert process.returncode == code and "Traceback" not in process.stderr, process.stdout + process.stderr
-    return [line for line in process.stderr.splitlines() if "error: " in line][-1]
-
+succeeds = functools.partial(conftest.succeeds, run=script)
+fails = functools.partial(conftest.fails, run=script)
 
 if __name__ == "__main__":
     serve()
