@@ -356,8 +356,21 @@ def work(jobs, folder, recipe, manifest, next_job, report, parent):
         report.send((len(chunk), unreadable, None))
 
 
+def keep_freed_memory():
+    """Let malloc keep what is freed with each image: giving it back and faulting it in again cost 6 % of the whole.
+
+    glibc's mallopt with M_MMAP_THRESHOLD (its largest value) and M_TRIM_THRESHOLD; another C library stays as it is.
+    """
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import ctypes  # not before there is work; a Python may have been built without it
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-3, 1 << 25)
+        mallopt(-1, 1 << 27)
+
+
 def start(processes, jobs, folder, recipe, workers):
     """Fill processes: {the end of a pipe that each worker process reports to: the process}."""
+    keep_freed_memory()
     Image.preinit()  # the plugins: once, not in each worker
     # Bytes a decoder is given, and tobytes allocates, at once: 65 536 cut a file in two, 4 MB cost tobytes 0.1 ms of page faults.
     ImageFile.MAXBLOCK = 1 << 19
