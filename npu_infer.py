@@ -248,6 +248,7 @@ def read_model(args, folder):
     if outputs[0]["dtype"] not in ("float32", "float16") or len(scores) != 1 or scores[0] < 2:
         fail("%s: its first output is a %s of shape %s an image; scores are floats of shape (classes), at least 2 of them"
              % (path, outputs[0]["dtype"], scores))
+    only_one_has_scores(path, outputs)
     if recipe and (recipe["dtype"], sides_of(recipe)) != (dtype, shape):
         fail("%s: its recipe and its input contradict each other" % record)
     if told["batch_size"] < 1 or args.batchsize not in (None, told["batch_size"]):
@@ -529,9 +530,17 @@ def check_results(args, model, parts, inputs):
         outputs.append(told)
     if len(outputs[0]["shape"]) != 1 or outputs[0]["shape"][0] < 2:
         fail("%s: its first output has shape %s an image; scores are (classes), at least 2" % (args.model, outputs[0]["shape"]))
+    only_one_has_scores(args.model, outputs)
     if probabilities and args.outfmt == "TXT":
         fail("%s: gives probabilities, and %%f flattens probabilities into ties; use --outfmt BIN" % args.model)
     return batch_size, outputs, probabilities
+
+
+def only_one_has_scores(path, outputs):
+    """Exit where a second output has as many values an image as the first: which of them are the scores cannot be told."""
+    alike = [told["name"] for told in outputs if told["dtype"].startswith("float") and told["shape"] == outputs[0]["shape"]]
+    if len(alike) > 1:
+        fail("%s: its outputs %s all look like scores (classes); export it with the scores alone" % (path, " and ".join(alike)))
 
 
 def read_result(path, outfmt, told, rows, finite, judged):

@@ -286,6 +286,15 @@ def test_probabilities_are_refused_as_txt_and_told_in_the_summary(infer, tmp_pat
     assert summary_of(tmp_path)["probabilities"] is True
 
 
+def test_two_outputs_that_both_look_like_scores_are_refused_with_a_record_and_without(infer, tmp_path):
+    small_onnx(tmp_path / "two.onnx", softmax=True, outputs=("class", "scores"))
+    succeeds("run_atc.sh", "--onnx", "two.onnx", "--batch-sizes", "4", env=dressed(tmp_path), cwd=str(tmp_path))
+    assert "its outputs class and scores all look like scores" in infer(1, model=tmp_path / "two_bs4.om")
+    (tmp_path / "two_bs4.om.json").unlink()
+    assert "its outputs output0 and output1 all look like scores" in infer(1, model=tmp_path / "two_bs4.om")
+    assert not (tmp_path / "result").exists()
+
+
 @pytest.mark.parametrize("generation", ["2024", "2026"])
 def test_what_newer_ones_refuse_is_refused_first_with_the_reason(generation, infer, house, tmp_path):
     newer = {"STANDIN_GENERATION": generation}
