@@ -41,7 +41,7 @@ def until_done(cluster, process, seconds=400):
     def gone():
         told = subprocess.run(["squeue", "-h", "--jobs", jobs_of(process)], env=cluster, capture_output=True)
         return told.returncode != 0 or not told.stdout.strip()
-    wait_until(gone, seconds=seconds)
+    wait_until(gone, seconds=seconds, pause=0.3)  # each look takes the daemons' time, and the jobs'
 
 
 def rows_of(folder):
