@@ -7,6 +7,7 @@ Each way runs in turns with the others, their results are compared, and the medi
 ONNX Runtime's options too. What is not installed (pandas) is left out and said to be.
 """
 import io
+import json
 import os
 import sys
 import tempfile
@@ -79,16 +80,56 @@ def binary():
              argpartition=lambda: np.argpartition(-scores, 5)[:5], counting_kept=lambda: imagenet_acc_eval.rank_of(7, scores))
 
 
+def steps():
+    """What one image costs imagenet_torch_preprocess.py in uint8, step by step, in one process, beside its bound's steps."""
+    from PIL import Image, ImageFile
+
+    import imagenet_torch_preprocess as preprocess
+    from tools.make_tiny_imagenet import draw
+    Image.preinit()
+    ImageFile.MAXBLOCK = 1 << 19  # as start() has it
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = os.path.join(folder, "image.JPEG")
+        Image.fromarray(draw(1, np.random.RandomState(1), (500, 375))).save(path, quality=90)
+        data, ready = preprocess.read_file(path)[1], b"\1" * 150528
+        opened = Image.open(path).convert("RGB")
+        cut = preprocess.cut(data, 256, 224)
+        temporary, entry = preprocess.new_temporary(folder), preprocess.Entry("image", path, 1, 1, 1, 1)
+        manifest = os.open(os.path.join(folder, ".manifest"), os.O_WRONLY | os.O_CREAT)
+
+        def write():
+            with open(os.path.join(folder, "ready"), "wb") as file:
+                file.write(ready)
+
+        def cut_wide():
+            return opened.resize((341, 256), Image.BILINEAR).crop((58, 16, 282, 240))
+
+        def cut_between():
+            wide = opened.resize((341, 375), Image.BILINEAR).crop((58, 0, 282, 375))
+            return wide.resize((224, 256), Image.BILINEAR).crop((0, 16, 224, 240))
+
+        assert cut_wide().tobytes() == cut_between().tobytes() == cut.tobytes()
+        in_turns("preprocessing, uint8: the steps of one image, 500 x 375",
+                 read_file=lambda: preprocess.read_file(path), decode=lambda: Image.open(io.BytesIO(data)).load(),
+                 resize_and_crop_bound=cut_wide, resize_and_crop_kept=cut_between, tobytes=cut.tobytes,
+                 write_bound=write, write_whole_kept=lambda: preprocess.write_whole(folder, "image.bin", ready, temporary),
+                 manifest=lambda: os.write(manifest, (json.dumps(entry) + "\n").encode()))
+        os.close(manifest)
+
+
 def normalisation():
     """Pixels (224, 224, 3) of uint8 to normalised float32 planes."""
+    from PIL import Image
+
     import imagenet_torch_preprocess as preprocess
     pixels = np.random.RandomState(0).randint(0, 256, (224, 224, 3)).astype(np.uint8)
-    table = preprocess.lookup_table("resnet")
-    mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in preprocess.MODELS["resnet"][2:])
-    planes = np.empty((3, 224, 224), np.float32)
+    image, planes = Image.fromarray(pixels), np.empty((3, 224, 224), np.float32)
+    mean, std = (np.array(preprocess.MODELS["resnet"][key], np.float32) for key in ("mean", "std"))
+    column = mean.reshape(3, 1, 1), std.reshape(3, 1, 1)
+    table = (np.arange(256, dtype=np.float32) / np.float32(255) - mean[:, None]) / std[:, None]
 
     def arithmetic():
-        return (pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255) - mean) / std
+        return (pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255) - column[0]) / column[1]
 
     def indexing():
         return np.stack([table[channel][pixels[:, :, channel]] for channel in range(3)])
@@ -98,13 +139,14 @@ def normalisation():
             np.take(table[channel], channels(channel), out=planes[channel], mode=mode)
         return planes
 
-    def contiguous(channel):
-        return np.ascontiguousarray(pixels[:, :, channel])
+    def in_place():
+        preprocess.normalise(image, mean, std, planes)
+        return planes
 
     ways = {"three_passes_of_arithmetic": arithmetic, "indexing_the_table": indexing,
             "take_raise": lambda: take("raise", lambda channel: pixels[:, :, channel]),
-            "take_clip_kept": lambda: take("clip", lambda channel: pixels[:, :, channel]),
-            "take_clip_contiguous": lambda: take("clip", contiguous)}
+            "take_clip": lambda: take("clip", lambda channel: pixels[:, :, channel]),
+            "plane_by_plane_kept": in_place}
     for name, way in ways.items():
         assert np.array_equal(way(), arithmetic()), name
     in_turns("preprocessing: 224 x 224 pixels to normalised planes", **ways)
@@ -139,6 +181,7 @@ def sessions(model):
 def main():
     text()
     binary()
+    steps()
     normalisation()
     if len(sys.argv) > 1:
         sessions(sys.argv[1])

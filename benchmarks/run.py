@@ -264,9 +264,10 @@ def measure_preprocessing(table, work, images, many, turns):
     table.add("preprocessing", strict, ">= 0.93", [turn[2] / turn[0] for turn in times])
     table.add("preprocessing", "torchvision in a DataLoader, nothing written", ">= 1.1", [turn[3] / turn[0] for turn in times])
     times = in_turns(turns, lambda: afresh("preprocessing", CPUS, "uint8"), lambda: afresh("bound", CPUS, "no copy", 150528),
-                     lambda: afresh("preprocessing", CPUS))
+                     lambda: afresh("preprocessing", CPUS), lambda: afresh("bound", CPUS, "no copy"))
     table.add("preprocessing, uint8", "its own bound, without a copy", ">= 0.97", [turn[1] / turn[0] for turn in times])
     table.add("preprocessing, uint8", "float32", ">= 1.1", [turn[2] / turn[0] for turn in times])
+    table.add("the bound of uint8", "the bound of float32", "-", [turn[3] / turn[1] for turn in times])
     if CPUS > 1:
         times = in_turns(turns, lambda: afresh("preprocessing", 2), lambda: afresh("preprocessing", 1))
         table.add("preprocessing, two processes", "one process", ">= 1.8", [two / one for one, two in times])
@@ -412,11 +413,13 @@ def measure_pipeline(table, work, images, model, int8, turns):
             ("imagenet_acc_eval.py", os.path.join(work, "all"), labels, work, "all.json")))
 
     times = in_turns(turns, lambda: ours(model, "float32"), lambda: ours(int8, "uint8"),
-                     lambda: apart("plain_pipeline", images, model))
+                     lambda: apart("plain_pipeline", images, model),
+                     lambda: apart("ready_array", model, 8, len(os.listdir(images)) // 8))
     what = "%d images from JPEG to Top-1, batch 8, " % len(os.listdir(images))
     against = "timm's way, DataLoader with 2 workers, one process"
-    table.add(what + "float32", against, ">= 1.6", [three / one for one, _, three in times])
-    table.add(what + "INT8 with uint8 files", against, ">= 3.5", [three / two for _, two, three in times])
+    table.add(what + "float32", against, ">= 1.6", [turn[2] / turn[0] for turn in times])
+    table.add(what + "float32, if only computing took time", against, "-", [turn[2] / turn[3] for turn in times])
+    table.add(what + "INT8 with uint8 files", against, ">= 3.5", [turn[2] / turn[1] for turn in times])
 
 
 def draw_images(folder, count):
