@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +18,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What a process has freed stays its own: giving large blocks back and faulting them in again is a tenth of what torch and ONNX
 # Runtime cost here (glibc's malloc; others do not know the names).
 os.environ.update(MALLOC_MMAP_THRESHOLD_="4000000000", MALLOC_TRIM_THRESHOLD_="8000000000")
+
+# One cache of fonts for all, whatever HOME a test gives a script: matplotlib looks through the machine's fonts for each new one.
+os.environ.setdefault("MPLCONFIGDIR", os.path.join(tempfile.gettempdir(), "matplotlib-%d" % os.getuid()))
 
 # Each of pytest-xdist's workers has a CPU to itself, and so have the scripts it starts: ONNX Runtime's threads wait by spinning,
 # and those of two processes on the same CPUs take each other's time.
