@@ -58,13 +58,14 @@ import numpy as np  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RECIPE_KEYS = {"resize", "crop", "mean", "std", "dtype", "layout"}
-DTYPES = {1: "uint8", 2: "float16", 4: "float32"}  # by the bytes of a value, of an .om without a record
-# In a process of its own, since loading the compiled package or the model can end it: sees what the .om takes.
+DTYPES = {1: "uint8", 2: "float16", 4: "float32", 8: "int64"}  # by the bytes of a value, of an .om without a record
+# In a process of its own, since loading the compiled package or the model can end it: sees what the .om takes and gives.
 ASK = """import sys; sys.path[:] = [entry for entry in sys.path if entry]
 import aclruntime, json
 session = aclruntime.InferenceSession(sys.argv[1], int(sys.argv[2]), aclruntime.session_options())
 with open(sys.argv[3], "w") as file:
-    json.dump([[list(one.shape), one.realsize] for one in session.get_inputs()], file)
+    json.dump([[[one.name, list(one.shape), one.realsize] for one in told]
+               for told in (session.get_inputs(), getattr(session, "get_outputs", list)())], file)
 """
 MOST_LOOPS, MOST_FILES, LARGEST_OM = 100000, 100000, 10 << 30  # of newer front ends
 WARM_RUNS, FEWEST_RUNS = 20, 10  # of --seconds
@@ -226,8 +227,8 @@ def read_model(args, folder):
              "weights_sha256": None, "recipe": None, "calibration": None}
     record = path + ".json"
     if not os.path.lexists(record):
-        dtype, shape, batch_size = ask_aclruntime(args, folder) if args.input else (None, None, None)
-        return Model(facts, identity, dtype, shape, None, batch_size, None, None, None)
+        dtype, shape, batch_size, outputs = ask_aclruntime(args, folder) if args.input else (None, None, None, None)
+        return Model(facts, identity, dtype, shape, outputs, batch_size, None, None, None)
     optional = (str, type(None))
     told = read_json(record, {
         "om_sha256": optional, "batch_size": int, "precision": optional, "soc_version": str, "onnx_sha256": str,
@@ -257,20 +258,30 @@ def read_model(args, folder):
 
 
 def ask_aclruntime(args, folder):
-    """(dtype, shape of one image, batch size) of the one input of an .om without a record; exits where it cannot be told.
+    """(dtype, shape of one image, batch size, outputs) of an .om without a record; exits where the input cannot be told.
 
-    ais_bench puts as many files into a batch as fill it: files of another size must never get there.
+    ais_bench puts as many files into a batch as fill it: files of another size must never get there. The outputs are as in a
+    record; None where they cannot be told, and for NPY, which tells of itself.
     """
     told, said = os.path.join(folder, "told"), os.path.join(folder, "said")
     with open(said, "wb") as file:
         run_python(("-c", ASK, os.path.abspath(args.model), str(args.devices[0]), os.path.abspath(told)), folder,
                    stdout=subprocess.DEVNULL, stderr=file)
+
+    def one_image(name, shape, size):
+        return {"name": str(name), "dtype": DTYPES[size / int(np.prod(shape))], "shape": shape[1:]}
+
     try:
-        (((batch_size, *shape), size),) = json.loads(read_file(told).decode())
-        return DTYPES[size / (batch_size * int(np.prod(shape)))], shape, batch_size
-    except (OSError, ValueError, TypeError, KeyError, ZeroDivisionError):
+        ((_, shape, size),), outputs = json.loads(read_file(told).decode())
+        image, batch_size = one_image("", shape, size), shape[0]
+    except (OSError, ValueError, TypeError, KeyError, IndexError, ZeroDivisionError):
         fail("%s: has no record (%s.json), and aclruntime does not tell what one image of its input is (%s); compile it with "
              "run_atc.sh, or copy its record too" % (args.model, os.path.basename(args.model), last_words(said)))
+    try:
+        outputs = [one_image(*one) for one in outputs] if {one[1][0] for one in outputs} == {batch_size} else None
+    except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError):
+        outputs = None
+    return image["dtype"], image["shape"], batch_size, None if args.outfmt == "NPY" else outputs
 
 
 def identity_of(state):
@@ -297,11 +308,14 @@ def find_inputs(args, model):
         inside = [path for path in paths if (os.path.dirname(path) or ".") == folder]
         made = read_prepared(folder, inside, whole)
         if made:
-            recipe, wanted = made["recipe"], model.recipe or {}
-            differ = sorted(key for key in wanted if wanted[key] != recipe[key])
+            recipe, wanted = made["recipe"], dict(model.recipe or {}, dtype=model.dtype, shape=model.shape)
+            given = dict(recipe, shape=sides_of(recipe))
+            if model.dtype == "uint8" and not model.recipe:  # AIPP may be in it, whose layout is not the graph's
+                given["shape"], wanted["shape"] = sorted(given["shape"]), sorted(wanted["shape"])
+            differ = sorted(key for key in wanted if wanted[key] != given[key])
             if differ:
                 fail("%s: was prepared with another %s than %s takes (%s, not %s); prepare the images for this model" % (
-                    folder, " and ".join(differ), args.model, recipe[differ[0]], wanted[differ[0]]))
+                    folder, " and ".join(differ), args.model, given[differ[0]], wanted[differ[0]]))
             if facts["recipe"] not in (None, recipe):
                 fail("%s: was prepared otherwise than the rest of the inputs" % folder)
             facts.update(made if whole else {"recipe": recipe})
@@ -518,7 +532,7 @@ def check_results(args, model, parts, inputs):
     found, names, count = find_results(args, parts, inputs, batch_size)
     if model.outputs and count != len(model.outputs):
         fail("%s: left %d outputs an image, its record says %d" % (args.model, count, len(model.outputs)))
-    outputs, probabilities = [], bool(inputs)
+    outputs, probabilities, tiny = [], bool(inputs), 0
     for index in range(count):
         told = model.outputs[index] if model.outputs else None
         for place, name in enumerate(names):
@@ -526,19 +540,23 @@ def check_results(args, model, parts, inputs):
             dtype, values = read_result(found[name, index], args.outfmt, told, 1 if inputs else batch_size, bool(inputs), judged)
             told = told or {"name": "output%d" % index, "dtype": dtype, "shape": list(values.shape[1:])}
             if judged:
+                tiny += bool(np.abs(values).max() < 1e-3)
                 probabilities &= bool(values.min() >= 0 and values.max() <= 1 and abs(float(values.sum()) - 1) < 1e-3)
         outputs.append(told)
     if len(outputs[0]["shape"]) != 1 or outputs[0]["shape"][0] < 2:
         fail("%s: its first output has shape %s an image; scores are (classes), at least 2" % (args.model, outputs[0]["shape"]))
     only_one_has_scores(args.model, outputs)
+    if args.outfmt == "TXT" and 2 * tiny >= min(batch_size, len(names)) and inputs:
+        fail("%s: its scores are all below 0.001, of which %%f leaves three digits at most; use --outfmt BIN" % args.model)
     if probabilities and args.outfmt == "TXT":
         fail("%s: gives probabilities, and %%f flattens probabilities into ties; use --outfmt BIN" % args.model)
     return batch_size, outputs, probabilities
 
 
 def only_one_has_scores(path, outputs):
-    """Exit where a second output has as many values an image as the first: which of them are the scores cannot be told."""
-    alike = [told["name"] for told in outputs if told["dtype"].startswith("float") and told["shape"] == outputs[0]["shape"]]
+    """Exit where several outputs are a row of floats an image: which of them are the scores cannot be told."""
+    alike = [told["name"] for told in outputs
+             if told["dtype"].startswith("float") and len(told["shape"]) == 1 and told["shape"][0] > 1]
     if len(alike) > 1:
         fail("%s: its outputs %s all look like scores (classes); export it with the scores alone" % (path, " and ".join(alike)))
 
@@ -800,10 +818,12 @@ def run(args, partial):
         median = max(float(np.median(part.times)) for part in parts)
         args.loop = min(MOST_LOOPS, max(FEWEST_RUNS, math.ceil(args.seconds * 1000 / max(median, 1e-3))))
         print("%d runs of %.3f ms for %g seconds (at most %d)" % (args.loop, median, args.seconds, MOST_LOOPS))
+    states = [identity_of(os.stat(path)) for path in inputs.values()]
     parts, seconds = run_ais_bench(args, front, model, inputs, partial, args.loop, batchsize)
     if identity_of(os.stat(args.model)) != model.identity:
         fail("%s: was replaced while ais_bench ran; run it again" % args.model)
-    if args.input and find_inputs(args, model) != (inputs, input_facts):
+    if args.input and (find_inputs(args, model) != (inputs, input_facts)
+                       or [identity_of(os.stat(path)) for path in inputs.values()] != states):
         fail("%s: was changed while ais_bench ran; run it again" % args.input)
     checked = check_results(args, model, parts, inputs)
     summary = summarise(args, model, parts, checked, inputs, input_facts, seconds)

@@ -208,6 +208,10 @@ def find_images(folder, model):
             if recipe[key] != (model.recipe or dict(recipe, dtype=model.dtype))[key]:
                 fail("%s: its images have %s %s, %s wants another; give the folder that was made for this model"
                      % (folder, key, recipe[key], model.path))
+        sides = [3, recipe["crop"], recipe["crop"]] if recipe["layout"] == "CHW" else [recipe["crop"], recipe["crop"], 3]
+        if list(model.shape[1:]) != sides:
+            fail("%s: its images are of shape %s, %s takes %s; give the folder that was made for this model"
+                 % (folder, sides, model.path, list(model.shape[1:])))
     size = int(np.prod(model.shape[1:])) * np.dtype(model.dtype).itemsize
     for name in sorted(found):
         if found[name][0] != size:

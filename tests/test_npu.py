@@ -238,7 +238,7 @@ def test_a_uint8_model_does_not_take_one_float_file_for_four_images(infer, house
     for generation in ("0.0.2", "2026"):
         sentence = infer(1, model=foreign, input=folder, STANDIN_GENERATION=generation)
         assert "holds 602112 bytes; one image is uint8 [224, 224, 3] (150528 bytes)" in sentence
-    assert "150528 bytes" in infer(1, model=foreign)  # of a folder with a record, too
+    assert "another dtype than" in infer(1, model=foreign)  # of a folder with a record, too
     sentence = infer(1, model=foreign, device="1", input=folder, STANDIN_FAIL="device:1")
     assert "device fault] device 1); compile it with run_atc.sh" in sentence
     for path in sorted(folder.iterdir())[1:]:
@@ -286,13 +286,82 @@ def test_probabilities_are_refused_as_txt_and_told_in_the_summary(infer, tmp_pat
     assert summary_of(tmp_path)["probabilities"] is True
 
 
+def compiled(folder, name, change=lambda model: None, **options):
+    """NAME_bs4.om of a small model with these options, changed so, and without a record of its recipe."""
+    import onnx
+    model = onnx.load(str(small_onnx(folder / (name + ".onnx"), recipe=None, **options)))
+    change(model)
+    onnx.save(model, str(folder / (name + ".onnx")))
+    succeeds("run_atc.sh", "--onnx", name + ".onnx", "--batch-sizes", "4", env=dressed(folder), cwd=str(folder))
+    return folder / (name + "_bs4.om")
+
+
+def forget(om):
+    (om.parent / (om.name + ".json")).unlink()
+
+
+def cast_scores(to):
+    def change(model):
+        from onnx import helper
+        model.graph.node[-1].output[0] = "wide"
+        model.graph.node.append(helper.make_node("Cast", ["wide"], ["class"], to=to))
+        model.graph.output[0].type.tensor_type.elem_type = to
+    return change
+
+
 def test_two_outputs_that_both_look_like_scores_are_refused_with_a_record_and_without(infer, tmp_path):
-    small_onnx(tmp_path / "two.onnx", softmax=True, outputs=("class", "scores"))
-    succeeds("run_atc.sh", "--onnx", "two.onnx", "--batch-sizes", "4", env=dressed(tmp_path), cwd=str(tmp_path))
-    assert "its outputs class and scores all look like scores" in infer(1, model=tmp_path / "two_bs4.om")
-    (tmp_path / "two_bs4.om.json").unlink()
-    assert "its outputs output0 and output1 all look like scores" in infer(1, model=tmp_path / "two_bs4.om")
-    assert not (tmp_path / "result").exists()
+    om = compiled(tmp_path, "two", softmax=True, outputs=("class", "scores"))
+    assert "its outputs class and scores all look like scores" in infer(1, model=om)
+    forget(om)
+    assert "its outputs class and scores all look like scores" in infer(1, model=om)
+
+
+def test_images_of_another_dtype_or_layout_with_as_many_bytes_are_refused_though_the_model_has_no_recipe(infer, small, tmp_path):
+    """448 x 448 x 3 uint8 are as many bytes as 3 x 224 x 224 float32."""
+    succeeds("imagenet_torch_preprocess.py", "resnet", small / "val", tmp_path / "large", "--dtype", "uint8", "--resize", "448",
+             "--crop", "448")
+    (tmp_path / "large").chmod(0o750)
+    om = compiled(tmp_path, "plain")
+    for _ in range(2):
+        assert "another dtype and shape than" in infer(1, model=om, input=tmp_path / "large")
+        if (tmp_path / "plain_bs4.om.json").exists():
+            forget(om)
+    infer(model=om)
+
+
+def test_scores_in_half_precision_without_a_record_are_read_as_such(infer, house, tmp_path):
+    from onnx import TensorProto
+    om = compiled(tmp_path, "half", cast_scores(TensorProto.FLOAT16))
+    forget(om)
+    infer(model=om)
+    assert summary_of(tmp_path)["outputs"] == [{"name": "class", "dtype": "float16", "shape": [1000]}]
+    for name, data in results(tmp_path / "result").items():
+        assert np.frombuffer(data, "<f2").argmax() == np.frombuffer((house / "cpu_BIN" / name).read_bytes(), "<f4").argmax()
+
+
+def test_scores_that_text_would_flatten_are_refused_as_text(infer, tmp_path):
+    def change(model):
+        from onnx import numpy_helper
+        for one in model.graph.initializer:
+            if one.name in ("w", "b"):
+                one.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(one) * np.float32(1e-9), one.name))
+    om = compiled(tmp_path, "tiny", change)
+    assert "below 0.001" in infer(1, model=om, outfmt="TXT")
+    infer(model=om)
+
+
+def test_images_made_by_hand_that_change_while_ais_bench_runs_are_noticed(house, tmp_path):
+    (tmp_path / "hand").mkdir()
+    for path in (house / "prep_dataset").glob("*.bin"):
+        shutil.copy(str(path), str(tmp_path / "hand"))
+    words = ["--model", "small_bs4.om", "--input", tmp_path / "hand", "--output", tmp_path, "--output_dirname", "result"]
+    process = subprocess.Popen(command(SCRIPT, *(words + ["--loop", "5000"])), cwd=str(house), env=dressed(house),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
+    wait_until(lambda: list(tmp_path.glob(".result.partial/run/result/*.bin")), process)
+    one, *_, last = sorted((tmp_path / "hand").glob("*.bin"))
+    shutil.copy(str(one), str(last))
+    _, errors = process.communicate()
+    assert process.returncode == 1 and "was changed while ais_bench ran" in errors and not (tmp_path / "result").exists()
 
 
 @pytest.mark.parametrize("generation", ["2024", "2026"])

@@ -416,3 +416,12 @@ def test_a_full_stdout_is_an_error_with_a_sentence(net):
     with open("/dev/full", "w") as full:
         process = subprocess.run(amct_line(net), env=with_amct(net), stdout=full, stderr=subprocess.PIPE)
     assert process.returncode == 1 and b"standard output" in process.stderr and b"Traceback" not in process.stderr
+
+
+def test_images_of_another_layout_with_as_many_bytes_are_refused(net):
+    path = net / "prep_dataset" / ".recipe.json"
+    path.write_text(path.read_text().replace('"CHW"', '"HWC"'))
+    proto = onnx.load(str(net / "net.onnx"))
+    del proto.metadata_props[:]
+    onnx.save(proto, str(net / "net.onnx"))
+    assert "its images are of shape" in refused(1, net)

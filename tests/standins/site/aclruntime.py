@@ -6,7 +6,7 @@ import time
 from types import SimpleNamespace
 
 PURE_INFER_DATA, PURE_INFER_DATA_ZERO, PURE_INFER_DATA_RANDOM = ("pure_infer_data" + end for end in ("", "_zero", "_random"))
-BYTES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+BYTES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 COPIES = {"H2D": [], "D2H": []}  # milliseconds of the copies to a device and back, of all sessions of the process
 
 
