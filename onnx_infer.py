@@ -19,7 +19,7 @@ def stopped(number, frame):
     """Ctrl-C, or the SIGTERM of a scheduler: a sentence; what is finished is kept."""
     signal.signal(number, signal.SIG_IGN)
     try:
-        os.write(2, b"stopped; what is finished is kept, the same line goes on\n")
+        os.write(2, b"stopped; what is finished of an --input is kept, the same line goes on\n")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # no library adds to it where it was interrupted
     except OSError:
         pass
@@ -102,8 +102,12 @@ def naming(path):
 
 
 def write_file(path, data):
-    with naming(path), open(path, "xb") as file:
-        file.write(data)
+    """Returns the new file's size and mtime in ns."""
+    with naming(path), open(path, "xb", 0) as file:
+        while data:
+            data = data[file.write(data):]
+        state = os.fstat(file.fileno())
+    return [state.st_size, state.st_mtime_ns]
 
 
 def proc(name, pattern):
@@ -388,17 +392,16 @@ def result_name(path, place, outfmt):
 
 
 def write_batch(folder, group, outputs, outfmt):
-    """NAME_0.txt (.bin, .npy) for each file of the group, NAME_1 for a second output; returns {name: bytes}."""
-    sizes = {}
+    """NAME_0.txt (.bin, .npy) for each file of the group, NAME_1 for a second output; returns {name: [size, mtime in ns]}."""
+    written = {}
     for place, output in enumerate(outputs):
         for row, file in enumerate(group):
             values = output[row:row + 1]
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 fail("%s: the model's output %d for it is not finite (NaN or infinite)" % (file.path, place))
             name, data = result_name(file.path, place, outfmt), encoded(values, outfmt)
-            write_file(os.path.join(folder, name), data)
-            sizes[name] = len(data)
-    return sizes
+            written[name] = write_file(os.path.join(folder, name), data)
+    return written
 
 
 def infer(model, files, args, partial):
@@ -552,13 +555,15 @@ def remove(path):
 
 
 def read_journal(path, folder):
-    """(identity, lines of the batches whose files are there in full)."""
+    """(identity, lines of the batches before the first whose files are not as they were written)."""
     lines = []
     for text in read_file(path).split(b"\n")[:-1]:  # what a kill tore has no newline
         try:
             line = json.loads(text.decode())
-            if lines and any(os.lstat(os.path.join(folder, name)).st_size != size for name, size in line["files"].items()):
-                break
+            for name, state in line["files"].items() if lines else ():
+                found = os.lstat(os.path.join(folder, name))
+                if [found.st_size, found.st_mtime_ns] != state:
+                    raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError, OSError):
             break
         lines.append(line)

@@ -587,7 +587,7 @@ def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(number, code, fi
     process.send_signal(number)
     _, errors = process.communicate()
     assert process.returncode == code and b"Traceback" not in errors
-    assert code < 0 or errors == b"stopped; what is finished is kept, the same line goes on\n"
+    assert code < 0 or errors == b"stopped; what is finished of an --input is kept, the same line goes on\n"
     assert not (tmp_path / "out").exists() and not (tmp_path / "out_summary.json").exists()
     (tmp_path / ".out.partial" / "img9_0.bin").write_bytes(b"torn")  # written by halves, not in the journal
     with open(str(tmp_path / ".out.partial" / ".progress"), "ab") as file:
@@ -602,6 +602,16 @@ def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(number, code, fi
     for info, other in zip(summary["filesinfo"].values(), summary_of(finished)["filesinfo"].values()):
         assert [os.path.basename(path) for path in info["infiles"]] == [os.path.basename(path) for path in other["infiles"]]
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_finished_result_that_was_changed_since_is_made_again(finished, model, inputs, tmp_path):
+    process = begun(tmp_path, *SLOW)
+    process.kill()
+    process.communicate()
+    second = tmp_path / ".out.partial" / "img2_0.bin"
+    second.write_bytes(bytes(second.stat().st_size))  # as a crash of the machine can leave a file: of the same size
+    assert "going on after batch 1 of 10" in run(tmp_path, *SLOW).stdout
+    assert (tmp_path / "out" / "img2_0.bin").read_bytes() == (finished / "out" / "img2_0.bin").read_bytes()
 
 
 @pytest.mark.parametrize("other", ["model", "inputs", "options"])
@@ -714,7 +724,7 @@ def test_ctrl_c_at_the_very_start_gives_no_traceback(model):
     wait_until(handler_stands, process)
     process.send_signal(signal.SIGINT)
     errors = process.communicate()[1]
-    assert process.returncode == 130 and errors == b"stopped; what is finished is kept, the same line goes on\n"
+    assert process.returncode == 130 and errors == b"stopped; what is finished of an --input is kept, the same line goes on\n"
 
 
 WRONG = [
