@@ -17,25 +17,6 @@ def commands(name):
     return [line.strip() for block in blocks for line in block.splitlines()]
 
 
-def test_both_languages_have_the_same_commands_and_tables():
-    assert commands("README.md") == commands("README.zh-CN.md") != []
-    english, chinese = [re.findall(r"\d+\.\d+", (REPOSITORY / name).read_text(encoding="utf-8"))
-                        for name in ("README.md", "README.zh-CN.md")]
-    assert english == chinese
-
-
-def test_the_guides_commands_are_there():
-    for command in ["python3 imagenet_torch_preprocess.py resnet ./ImageNet/val ./prep_dataset",
-                    "python3 resnet34_pth2onnx.py ./resnet34-b627a593.pth resnet34.onnx",
-                    "python3 -m ais_bench --model resnet34_bs1.om --input prep_dataset "
-                    "--output ./ --output_dirname result --outfmt TXT",
-                    "python3 imagenet_acc_eval.py ./result ./ImageNet/val_label.txt ./ result.json",
-                    "atc --framework=5 --model=./resnet34.onnx --output=resnet34_bs1 --input_format=NCHW "
-                    "--input_shape=\"image:1,3,224,224\" --log=error --soc_version=Ascend310P3",
-                    "python3 -m ais_bench --model=resnet34_bs1.om --loop=20 --batchsize=1"]:
-        assert command in commands("README.md")
-
-
 def can_run_here(command):
     """All but what needs the internet, sets a machine up, is done already, or has its own tests (the devkit's, Slurm's)."""
     return not command.startswith(("wget ", "pip3 ", "python3 -m venv ", "bash run_slurm.sh",
@@ -78,6 +59,7 @@ def made_short(command):
             .replace("/usr/local/Ascend/ascend-toolkit/set_env.sh", "%s; command -v atc" % (STANDINS / "set_env.sh")))
 
 
+# Before the short ones: pytest-xdist gives a worker that has two tests left the next file, which would then wait behind this one.
 def test_the_commands_run_in_their_order_and_the_guides_files_are_there(tiny, tmp_path):
     workplace, env = furnish(tmp_path / "work", tiny), dressed(tmp_path, FOUR_310P3, STANDIN_DEVICES="4")
     for command in map(made_short, filter(can_run_here, commands("README.md"))):
@@ -90,3 +72,22 @@ def test_the_commands_run_in_their_order_and_the_guides_files_are_there(tiny, tm
                  "perf_bs1_summary.json", "aipp/resnet34_bs1.aipp.cfg", "output/resnet34_bs2.om", "output/report.md",
                  "output/report.html", "output-mine/report.md", "output-parts/report.md"):
         assert (workplace / name).exists(), name
+
+
+def test_both_languages_have_the_same_commands_and_tables():
+    assert commands("README.md") == commands("README.zh-CN.md") != []
+    english, chinese = [re.findall(r"\d+\.\d+", (REPOSITORY / name).read_text(encoding="utf-8"))
+                        for name in ("README.md", "README.zh-CN.md")]
+    assert english == chinese
+
+
+def test_the_guides_commands_are_there():
+    for command in ["python3 imagenet_torch_preprocess.py resnet ./ImageNet/val ./prep_dataset",
+                    "python3 resnet34_pth2onnx.py ./resnet34-b627a593.pth resnet34.onnx",
+                    "python3 -m ais_bench --model resnet34_bs1.om --input prep_dataset "
+                    "--output ./ --output_dirname result --outfmt TXT",
+                    "python3 imagenet_acc_eval.py ./result ./ImageNet/val_label.txt ./ result.json",
+                    "atc --framework=5 --model=./resnet34.onnx --output=resnet34_bs1 --input_format=NCHW "
+                    "--input_shape=\"image:1,3,224,224\" --log=error --soc_version=Ascend310P3",
+                    "python3 -m ais_bench --model=resnet34_bs1.om --loop=20 --batchsize=1"]:
+        assert command in commands("README.md")
