@@ -418,6 +418,7 @@ def test_a_full_stdout_is_an_error_with_a_sentence(net):
     assert process.returncode == 1 and b"standard output" in process.stderr and b"Traceback" not in process.stderr
 
 
+@needs_quantisation
 def test_images_of_another_layout_with_as_many_bytes_are_refused(net):
     path = net / "prep_dataset" / ".recipe.json"
     path.write_text(path.read_text().replace('"CHW"', '"HWC"'))
