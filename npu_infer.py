@@ -7,7 +7,8 @@
 Prints the line of `python3 -m ais_bench` that it runs, spelled as the installed front end wants it. It writes into a folder
 aside; when every image has its result, of the right size, all appear together as OUTPUT/DIRNAME/NAME_0.txt (.bin, .npy) and
 OUTPUT/DIRNAME_summary.json, the parts of several devices in one. --device counts within ASCEND_RT_VISIBLE_DEVICES where that is
-set, as on Slurm. With NAME.om.json, which run_atc.sh writes beside the .om, the images must be what the model takes.
+set, as on Slurm. The images must be what the model takes: by NAME.om.json, which run_atc.sh writes beside the .om, and without
+it by what aclruntime tells of the .om.
 Exit codes: 0 done; 1 failed, nothing was published; 2 wrong usage; 130, 143 stopped by Ctrl-C, SIGTERM.
 """
 import os
@@ -531,7 +532,7 @@ def check_results(args, model, parts, inputs):
     batch_size = batch_size_of(args, model, parts)
     found, names, count = find_results(args, parts, inputs, batch_size)
     if model.outputs and count != len(model.outputs):
-        fail("%s: left %d outputs an image, its record says %d" % (args.model, count, len(model.outputs)))
+        fail("%s: left %d outputs an image, but has %d" % (args.model, count, len(model.outputs)))
     outputs, probabilities, tiny = [], bool(inputs), 0
     for index in range(count):
         told = model.outputs[index] if model.outputs else None
