@@ -1,0 +1,143 @@
+"""How every command of the suite behaves at its edges: stop signals, sentences, exit codes, argument types, a closed or full output.
+
+A script imports this before all else, so that Ctrl-C and a missing package end in a sentence from the first moment on, and ends with
+`command.run(main)`. Exit codes: 0 done; 1 failed; 2 wrong usage; 3 a verdict against the results; 130, 143 stopped.
+"""
+import argparse
+import math
+import os
+import signal
+import sys
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+stop_code = 0  # the exit code, once a signal has come
+
+
+class Failure(Exception):
+    """What ends a command: its text is the sentence for the user, its code the exit code."""
+
+    def __init__(self, sentence, code=1):
+        super().__init__(sentence)
+        self.code = code
+
+
+def fail(sentence, code=1):
+    """End the command: which file, what is wrong, what to do."""
+    raise Failure(sentence, code)
+
+
+def warn(sentence):
+    sys.stderr.write("warning: %s\n" % one_line(sentence))
+
+
+def one_line(text, most=2000):
+    """A text as one line that a terminal only shows: no line breaks, no control characters, no half surrogates, not endless."""
+    text = " ".join(str(text).split())
+    text = "".join(letter if letter.isprintable() else "\\x%02x" % ord(letter) for letter in text)
+    return text if len(text) <= most else text[:most - 3] + "..."
+
+
+def first_line(error):
+    """What an exception says, without the rest of a library's lecture; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def progress(total, unit, what, initial=0):
+    """A tqdm bar on stderr; quiet where that is no terminal."""
+    from tqdm import tqdm
+    return tqdm(total=total, initial=initial, unit=unit, desc=what, disable=None)
+
+
+def stopped(number, frame):
+    """Ctrl-C, or the SIGTERM of a scheduler: a sentence, then SystemExit, which ends all `with` and `finally` on its way."""
+    global stop_code
+    for each in STOPS:
+        signal.signal(each, signal.SIG_IGN)
+    stop_code = 128 + number
+    try:
+        os.write(2, b"stopped; what was finished is kept, the same line goes on\n")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # no library adds to it where it was interrupted
+    except OSError:
+        pass
+    sys.exit(stop_code)
+
+
+def explain(kind, error, trace):
+    """sys.excepthook: a package that is missing is a sentence, too, also while the script is still being loaded."""
+    if not issubclass(kind, ImportError):
+        sys.__excepthook__(kind, error, trace)
+        return
+    sys.stderr.write("error: %s; install what requirements.txt lists: %s -m pip install -r requirements.txt\n"
+                     % (one_line(error), sys.executable))
+
+
+for _number in STOPS:
+    if signal.getsignal(_number) is not signal.SIG_IGN:  # nohup, and `&` in scripts, ignore Ctrl-C on purpose
+        signal.signal(_number, stopped)
+sys.excepthook = explain
+
+
+def run(main):
+    """Run a command's main() and exit with what it returns (None is 0); whatever the outside world does ends in a sentence."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # file names need not be text
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            code = main()
+        finally:
+            sys.stdout.flush()
+    except Failure as error:
+        sentence, code = str(error), error.code
+    except OSError as error:
+        if error.filename is None:  # the standard output's: Python's own flush at the end shall be silent
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sentence, code = "%s: %s" % (error.filename or "standard output", error.strerror or error), 1
+    except MemoryError:
+        sentence, code = "not enough memory", 1
+    except Exception:
+        if not stop_code:  # a C++ module that is being loaded makes a RuntimeError of the stop
+            raise
+        sys.exit(stop_code)
+    else:
+        sys.exit(code or 0)
+    sys.stderr.write("error: %s\n" % one_line(sentence))
+    sys.exit(code)
+
+
+# ---- argument types ----
+
+def whole(least=1, most=10 ** 9):
+    """A type for argparse: a whole number from least to most."""
+    return _number_type(int, least, most, "whole number")
+
+
+def number(least, most):
+    """A type for argparse: a number from least to most."""
+    return _number_type(float, least, most, "number")
+
+
+def _number_type(kind, least, most, what):
+    def convert(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError("%r is no %s from %s to %s" % (text, what, least, most))
+        return value
+    return convert
+
+
+def share(text):
+    """A type for argparse: "K/N", the K-th of N blocks, as [K, N]."""
+    first, _, last = text.partition("/")
+    if not (first.isdigit() and last.isdigit() and len(text) < 20 and 1 <= int(first) <= int(last)):
+        raise argparse.ArgumentTypeError("%r is not K/N with K from 1 to N" % text)
+    return [int(first), int(last)]
+
+
+def block(items, shard):
+    """The items of shard [K, N] of a list: N blocks whose sizes differ by one at most."""
+    index, count = shard
+    return items[(index - 1) * len(items) // count:index * len(items) // count]

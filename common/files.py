@@ -1,0 +1,269 @@
+"""Files: what is the same one, one that is there whole or not at all, one writer at a time, and never over somebody else's.
+
+Two files are the same when their bytes are. A `stat` (size, mtime, ctime, inode, as git keeps them) is only the shortcut: where all four
+are as recorded, the recorded hash is believed; where one differs, the bytes are hashed. Images, .bin files and results go by
+XXH3-128 (fast, and nobody forges them here); weights, graphs, labels and summaries by SHA-256, which people compare by eye.
+"""
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import stat
+import time
+
+import xxhash
+
+from common.command import fail, first_line, one_line
+
+LARGEST = 1 << 31  # bytes of any file that is read whole: protobuf's limit for a graph
+TEMPORARY = re.compile(r"\.resnet34\.[0-9a-f]{16}\.tmp")  # not of the file's own name, which may be as long as a name may be
+RECORD = 1  # of the JSON beside an artefact
+LOCK_SECONDS = 2  # the workers of a killed run need a moment to see that it is gone
+
+
+# ---- identity ----
+
+def stat_of(status):
+    """What vouches for a recorded hash, of an os.stat_result: [size, mtime in ns, ctime in ns, inode]."""
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def xxh(data):
+    """The XXH3-128 of bytes, in hex."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of(path):
+    """The SHA-256 of a file of any size."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def set_hash(pairs):
+    """The identity of a set of (name, hash), in whatever order, in hex; that of a whole is the sum of its parts'."""
+    total = sum(xxhash.xxh3_128_intdigest(("%s\0%s" % pair).encode("utf-8", "surrogateescape")) for pair in pairs)
+    return "%032x" % (total % (1 << 128))
+
+
+def is_same(path, recorded_hash, recorded_stat):
+    """Whether a file is still what was recorded (XXH3-128 and stat_of); False where it is gone."""
+    try:
+        return stat_of(os.stat(path)) == recorded_stat or xxh(read(path)) == recorded_hash
+    except OSError:
+        return False
+
+
+# ---- reading ----
+
+def read(path, most=LARGEST):
+    """The bytes of a regular file; an OSError names it. A FIFO does not hang, a device does not fill the memory."""
+    return read_with_stat(path, most)[0]
+
+
+def read_with_stat(path, most=LARGEST):
+    """(bytes, stat_of) of a regular file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if stat.S_ISDIR(status.st_mode):
+                raise OSError(errno.EISDIR, "is a folder, not a file")
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "is no regular file")
+            if status.st_size > most:
+                raise OSError(errno.EFBIG, "is larger than %d MB, as no such file is" % (most >> 20))
+            # Not open(), which takes twice as long; network file systems may give less at a time.
+            data = b"".join(iter(lambda: os.read(descriptor, status.st_size + 1), b""))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    return data, stat_of(status)
+
+
+def parse_json(text, path):
+    """What a JSON text (or bytes) of a file holds; NaN and Infinity are no JSON."""
+    def refuse(word):
+        raise ValueError("%s is no number" % word)
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8-sig"), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        fail("%s: is not the JSON that was written there: %s" % (path, first_line(error)))
+
+
+def read_json(path, most=1 << 28):
+    """The object in a JSON file."""
+    content = parse_json(read(path, most), path)
+    if not isinstance(content, dict):
+        fail("%s: holds no JSON object; run the stage that writes it again" % path)
+    return content
+
+
+@contextlib.contextmanager
+def as_written(path):
+    """Whatever a JSON of ours lacks, or has otherwise than it was written, ends in one sentence."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        what = "%s %s" % (type(error).__name__, first_line(error))
+        fail("%s: is not as the stage that makes it writes it (%s); run that stage again" % (path, one_line(what, 200)))
+
+
+def lines_of(data):
+    """The lines of a text file's bytes without the spaces around them: UTF-8 with or without BOM, any line ends."""
+    return [line.strip() for line in data.decode("utf-8-sig", "surrogateescape").replace("\r", "\n").split("\n")]
+
+
+# ---- writing ----
+
+def temporary_in(folder):
+    return os.path.join(folder, ".resnet34.%s.tmp" % os.urandom(8).hex())
+
+
+def remove_temporaries(folder):
+    """Remove what killed runs left; what a living run writes it holds locked."""
+    for name in os.listdir(folder or "."):
+        if TEMPORARY.fullmatch(name):
+            with contextlib.suppress(OSError), open(os.path.join(folder, name), "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(file.name)
+
+
+def write(path, data):
+    """Write bytes to a file that is there whole or not at all; returns its stat_of. An OSError names the file."""
+    write_all({path: data})
+    return stat_of(os.stat(path))
+
+
+def write_all(contents):
+    """Write all of {path: bytes} or, as long as the disk decides, none: first whole under other names, then renamed."""
+    ready = []
+    with contextlib.ExitStack() as stack:
+        for path, data in contents.items():
+            folder = os.path.dirname(path)
+            try:
+                remove_temporaries(folder)
+                temporary = temporary_in(folder)
+                stack.callback(_remove_if_there, temporary)
+                file = stack.enter_context(open(temporary, "xb", 0))
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                _write_bytes(file, data)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, path) from None
+            ready.append((temporary, path))
+        for temporary, path in ready:
+            os.replace(temporary, path)
+
+
+def write_quickly(path, data, temporary):
+    """write() for workers that write thousands, each under a temporary name of its own in a folder that is locked."""
+    try:
+        with open(temporary, "wb", 0) as file:
+            _write_bytes(file, data)
+        os.replace(temporary, path)
+        return stat_of(os.stat(path))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+def _write_bytes(file, data):
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view):]
+
+
+def _remove_if_there(path):
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def lock(folder, name=".lock"):
+    """One run at a time in a folder: returns the descriptor of its lock, which lasts as long as a process has it open."""
+    path = os.path.join(folder, name)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
+        for _ in range(LOCK_SECONDS * 20):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
+            except BlockingIOError:
+                time.sleep(0.05)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    return fail("%s: another run is at work in this folder; wait for it, or use another folder" % folder)
+
+
+def check_output(path, inputs=(), ours=None, overwrite=False):
+    """Exit unless a file may be written: its folder is there, it has no input's name, and what is there is of our making.
+
+    ours: a function of the path, which says whether what is there is; None: whatever is there may be replaced.
+    """
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        fail("%s: its folder does not exist" % path)
+    if os.path.isdir(path):
+        fail("%s: is a folder, not a file to write" % path)
+    for other in filter(None, inputs):
+        if os.path.realpath(other) == os.path.realpath(path):
+            fail("%s: is read here and would be overwritten; choose another name" % path)
+    if os.path.lexists(path) and ours and not overwrite and not ours(path):
+        fail("%s: is there and not of this command's making (or was changed since); choose another name, or --overwrite" % path)
+
+
+# ---- an artefact and NAME.json beside it, which says what it was made from ----
+
+def record_of(path):
+    """What the JSON beside an artefact says, or None where there is none of ours: see write_recorded."""
+    try:
+        record = json.loads(read(path + ".json", 1 << 24).decode())
+        return record if record.get("record") == RECORD and isinstance(record["made_from"], dict) else None
+    except (OSError, ValueError, LookupError, AttributeError, RecursionError):
+        return None
+
+
+def is_recorded(path):
+    """Whether an artefact is what its record says; True, too, where a run was killed while it made it."""
+    record = record_of(path)
+    if record is None:
+        return not os.path.lexists(path) and not os.path.lexists(path + ".json")
+    if record["sha256"] is None or not os.path.exists(path):
+        return True
+    return stat_of(os.stat(path)) == record.get("stat") or sha256_of(path) == record["sha256"]
+
+
+def is_kept(path, made_from):
+    """Whether an artefact is there as it was made, and was made from just this: nothing is to be done."""
+    record = record_of(path)
+    return bool(record and record["sha256"] and record["made_from"] == made_from and os.path.isfile(path) and is_recorded(path))
+
+
+def begin_recorded(path, made_from):
+    """Write the record of an artefact that is to be made: from now on what is there is ours, but not kept."""
+    write(path + ".json", _json({"record": RECORD, "sha256": None, "made_from": made_from}))
+
+
+def finish_recorded(path, made_from, **more):
+    """Write the record of an artefact that is there: its SHA-256, all that it was made from, and more that later stages want."""
+    record = {"record": RECORD, "sha256": sha256_of(path), "stat": stat_of(os.stat(path)), "made_from": made_from}
+    write(path + ".json", _json(dict(record, **more)))
+
+
+def write_recorded(path, data, made_from, **more):
+    """Write an artefact's bytes and its record; killed at any moment, the next run knows it for its own."""
+    begin_recorded(path, made_from)
+    write(path, data)
+    finish_recorded(path, made_from, **more)
+
+
+def _json(content):
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()

@@ -1,0 +1,81 @@
+"""An ONNX file: what it takes and gives, and what it says of itself in its metadata_props."""
+import json
+
+from common import files, recipe
+from common.command import fail, first_line
+
+# metadata_props that the export writes and every later stage carries on. recipe and calibration hold JSON.
+CARRIED = ("recipe", "weights", "weights_sha256", "exporter")
+# onnx.TensorProto's numbers.
+DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16", 11: "float64"}
+
+
+class Graph:
+    """A graph as read: data (bytes), sha256, proto, metadata {key: text}, input and outputs ({name, dtype, shape of one image}),
+    batch_size (of the input; None where it is open), recipe (a Recipe or None), precision, calibration."""
+
+    def __init__(self, path):
+        import onnx  # takes long to import
+        self.path, self.data = path, files.read(path)
+        self.sha256 = files.sha256(self.data)
+        try:
+            self.proto = onnx.load_model_from_string(self.data)
+        except Exception as error:  # protobuf's errors have no common base
+            fail("%s: is no ONNX model: %s" % (path, first_line(error)))
+        if external(self.proto):
+            fail("%s: keeps its weights in another file (external data), which is not read; export it as one file" % path)
+        weights = {weight.name for weight in self.proto.graph.initializer}
+        inputs = [value for value in self.proto.graph.input if value.name not in weights]
+        if len(inputs) != 1:
+            fail("%s: has %d inputs (%s), not one" % (path, len(inputs), ", ".join(value.name for value in inputs)))
+        self.input, self.outputs = self._value(inputs[0]), [self._value(value) for value in self.proto.graph.output]
+        self.batch_size = inputs[0].type.tensor_type.shape.dim[0].dim_value or None
+        self.metadata = {entry.key: entry.value for entry in self.proto.metadata_props}
+        said = described(self.metadata, path)
+        self.recipe, self.calibration, self.precision = said["recipe"], said["calibration"], said["precision"]
+        self.weights, self.weights_sha256 = said["weights"], said["weights_sha256"]
+
+    def _value(self, value):
+        tensor = value.type.tensor_type
+        shape = [side.dim_value for side in tensor.shape.dim][1:]
+        if 0 in shape or not shape or tensor.elem_type not in DTYPES:
+            fail("%s: its %s has an open shape behind the batch, or is no tensor of numbers" % (self.path, value.name))
+        return {"name": value.name, "dtype": DTYPES[tensor.elem_type], "shape": shape}
+
+
+def described(metadata, path):
+    """What metadata_props {key: text} say: precision, weights, weights_sha256 (texts or None), recipe (Recipe or None), calibration."""
+    made_with = metadata.get("recipe")
+    return {"precision": metadata.get("precision"), "weights": metadata.get("weights"),
+            "weights_sha256": metadata.get("weights_sha256"),
+            "recipe": recipe.from_json(made_with, path) if made_with else None,
+            "calibration": files.parse_json(metadata.get("calibration", "null"), path)}
+
+
+def with_properties(proto, properties):
+    """The bytes of a graph whose metadata_props are just these: texts, and what else is to be JSON."""
+    import onnx
+    del proto.metadata_props[:]
+    texts = {key: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for key, value in properties.items()}
+    onnx.helper.set_model_props(proto, dict(sorted(texts.items())))
+    return proto.SerializeToString()
+
+
+def may_be_external(data):
+    """Whether an ONNX file's bytes may name other files for its weights; only then onnx is imported to see."""
+    return b"\n\x08location" in data
+
+
+def external(message):
+    """Does a tensor anywhere in an ONNX message (graph, subgraph, attribute) keep its values in another file?"""
+    if getattr(message, "data_location", 0) == 1:  # onnx.TensorProto.EXTERNAL
+        return True
+    parts = [value if hasattr(value, "__len__") else [value] for field, value in message.ListFields() if field.message_type]
+    return any(external(part) for values in parts for part in values)
+
+
+def model_summary(path, data_bytes, sha256, onnx_sha256, said, given):
+    """What a summary says of a model. said: as described() gives it; given: its input, {dtype, shape of one image}."""
+    return {"path": path, "bytes": data_bytes, "sha256": sha256, "onnx_sha256": onnx_sha256, "weights": said["weights"],
+            "weights_sha256": said["weights_sha256"], "recipe": said["recipe"] and said["recipe"].as_json(),
+            "calibration": said["calibration"], "input": {"dtype": given["dtype"], "shape": list(given["shape"])}}

@@ -1,0 +1,202 @@
+"""A prepared folder: one .bin file an image, .recipe.json (how they were made) and .manifest (of which images), perhaps in shards.
+
+imagenet_torch_preprocess.py writes it; the engines and the calibration read it through find_inputs, which takes folders made by hand, too.
+"""
+import collections
+import json
+import os
+import re
+
+import numpy as np
+
+from common import command, files, recipe
+from common.command import fail
+
+RECIPE, MANIFEST = ".recipe.json", ".manifest"
+VERSION = 2  # of what the preprocessing writes; raised when the values of a .bin or these two files change
+REMEDY = "; prepare the images again with imagenet_torch_preprocess.py"
+
+# A line of the manifest, a JSON list. source: path of the image. The hashes are XXH3-128, the stats files.stat_of; a bin_hash of ""
+# vouches for nothing: the .bin is still to be made.
+Image = collections.namedtuple("Image", "name source source_hash source_stat bin_hash bin_stat")
+# A file for a model. offset: where the values begin in it; image: what tells the picture, see image_of.
+Input = collections.namedtuple("Input", "name path bytes offset hash stat image")
+
+
+def image_name(path):
+    """The part of a file's name before its first dot: what ais_bench names a result by."""
+    return os.path.basename(path).split(".")[0]
+
+
+def natural(text):
+    """Sort key: runs of digits count as numbers, letters without case, as ais_bench sorts."""
+    return [int(part) if index % 2 else part.lower() for index, part in enumerate(re.split("([0-9]+)", text))]
+
+
+def shard_folder(folder, shard):
+    """The folder of a shard [K, N]; of None the folder itself."""
+    return os.path.join(folder, "shard%d_of_%d" % tuple(shard)) if shard else folder
+
+
+# ---- the two files ----
+
+def read_record(folder):
+    """What .recipe.json says, or None where there is none: version, recipe, pillow, source, set_hash, shard."""
+    path = os.path.join(folder, RECIPE)
+    return files.read_json(path) if os.path.lexists(path) else None
+
+
+def read_manifest(folder):
+    """{name: Image}, the last line of a name counting. Lines torn by a kill are passed over; an older version's vouch for nothing."""
+    images = {}
+    try:
+        lines = files.read(os.path.join(folder, MANIFEST)).decode("utf-8", "replace").split("\n")
+    except FileNotFoundError:
+        lines = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+            images[row[0]] = Image(*row) if len(row) == len(Image._fields) else pending(row[0], row[1])
+        except (ValueError, TypeError, LookupError, RecursionError):
+            continue
+    return images
+
+
+def pending(name, source):
+    return Image(name, source, "", [], "", [])
+
+
+def line_of(image):
+    return (json.dumps(image) + "\n").encode()
+
+
+def write_manifest(folder, images):
+    """Write {name: Image} in order of the names, where that is not what is there."""
+    data = b"".join(line_of(images[name]) for name in sorted(images))
+    path = os.path.join(folder, MANIFEST)
+    if not os.path.exists(path) or files.read(path) != data:
+        files.write(path, data)
+
+
+# ---- what a model is fed ----
+
+class Inputs:
+    """The files of --input in natural order of their names, each exactly one image for the model."""
+
+    def __init__(self, path, inputs, made_with, record, limit):
+        self.path, self.files, self.recipe, self.record, self.limit = path, inputs, made_with, record or {}, limit
+
+    def content_hash(self):
+        """The identity of all of it: the names and the bytes."""
+        return files.set_hash((each.name, each.hash) for each in self.files)
+
+    def summary(self):
+        """What a summary says of the input."""
+        return {"path": self.path, "images": len(self.files), "recipe": self.recipe and self.recipe.as_json(), "limit": self.limit,
+                "source": self.record.get("source"), "set_hash": self.record.get("set_hash"), "shard": self.record.get("shard")}
+
+
+def image_of(image, bin_hash):
+    """What tells a picture from another of its name: the hash of its source, or of the .bin where no manifest tells the source."""
+    return image.source_hash if image else "bin:" + bin_hash
+
+
+def find_inputs(text, dtype, shape, model_path, model_recipe=None, limit=None, any_layout=False):
+    """The Inputs of a folder, or of files separated by commas; exits at the first file that is not one image for the model.
+
+    dtype: name; shape: of one image; model_recipe: the model's own Recipe or None. A folder with a manifest must be as that says.
+    """
+    whole = os.path.isdir(text)
+    paths = [text] if os.path.exists(text) else text.split(",")
+    if whole:
+        paths = [os.path.join(text, name) for name in os.listdir(text) if name.lower().endswith((".bin", ".npy"))]
+        if not paths:
+            fail("%s: no .bin or .npy files in it; imagenet_torch_preprocess.py makes them" % text)
+    paths.sort(key=lambda path: natural(os.path.basename(path)))
+    made_with, record, manifests = None, None, {}
+    for folder in sorted({folder_of(path) for path in paths}):
+        record, manifests[folder] = read_prepared(folder, [path for path in paths if folder_of(path) == folder], whole)
+        if record:
+            own = recipe.from_json(record["recipe"], os.path.join(folder, RECIPE))
+            recipe.check_fits(own, folder, dtype, shape, model_recipe, any_layout)
+            if made_with and made_with != own:
+                fail("%s: was prepared otherwise than the rest of the inputs" % folder)
+            made_with = own
+    found, paths = {}, paths[:limit]
+    with command.progress(len(paths), "file", "look") as bar:
+        for path in paths:
+            name = image_name(path)
+            if name in found:
+                fail("%s and %s would both give the result %s_0; rename one" % (found[name].path, path, name))
+            found[name] = check_input(path, name, manifests[folder_of(path)].get(name), dtype, tuple(shape))
+            bar.update(1)
+    return Inputs(text, list(found.values()), made_with, record if whole else None, limit)
+
+
+def folder_of(path):
+    return os.path.dirname(path) or "."
+
+
+def read_prepared(folder, paths, whole):
+    """(record, {name: Image}) of a folder of the preprocessing's making, (None, {}) of another; exits unless all paths are in it."""
+    record = read_record(folder)
+    if record is None and not os.path.lexists(os.path.join(folder, MANIFEST)):
+        return None, {}
+    if record is None or record.get("version") != VERSION:
+        fail("%s: was prepared by another version of the suite, or is not whole%s" % (folder, REMEDY))
+    manifest = read_manifest(folder)
+    names = {os.path.basename(path)[:-4] for path in paths}
+    strange = sorted(name for name in names if name not in manifest or not manifest[name].bin_hash)
+    if strange:
+        fail("%s: its manifest does not vouch for %s.bin%s" % (folder, strange[0], REMEDY))
+    missing = sorted(set(manifest) - names) if whole else []
+    if missing:
+        fail("%s: %d files of its manifest are missing, first %s.bin%s" % (folder, len(missing), missing[0], REMEDY))
+    return record, manifest
+
+
+def check_input(path, name, image, dtype, shape):
+    """The Input of a file, when that is exactly one image of dtype and shape."""
+    size, offset = int(np.prod(shape)) * np.dtype(dtype).itemsize, 0
+    if image is None:  # made by hand: its hash now stands for what it was made from
+        data, status = files.read_with_stat(path)
+        found, content = len(data), files.xxh(data)
+    else:  # read_into and require_content hold the bytes against what is recorded
+        found, status, content = os.stat(path).st_size, image.bin_stat, image.bin_hash
+    if path.lower().endswith(".npy"):
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except Exception as error:  # numpy reads the header as Python; whatever that raises, it is none
+            fail("%s: is no .npy of an array: %s" % (path, error))
+        if array.dtype != dtype or array.shape not in (shape, (1,) + shape) or not array.flags.c_contiguous:
+            fail("%s: holds %s of shape %s, the model takes %s of %s in C order" % (path, array.dtype, array.shape, dtype, shape))
+        offset = array.offset
+    if found != offset + size:
+        fail("%s: holds %d bytes; one image of the model's input, %s %s, has %d: made for another model, or truncated"
+             % (path, found - offset, dtype, list(shape), size))
+    return Input(name, path, size, offset, content, status, image_of(image, content))
+
+
+def read_into(row, source):
+    """Fill a row of bytes (uint8, 1-d) with an Input's values; exits where the file is not what was recorded of it."""
+    try:
+        descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            vouched = files.stat_of(os.fstat(descriptor)) == source.stat
+            whole = os.preadv(descriptor, [row], source.offset) == source.bytes
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, source.path) from None
+    if not whole or not vouched and files.xxh(row if not source.offset else files.read(source.path)) != source.hash:
+        fail("%s: is not as it was prepared (damaged, or another file)%s" % (source.path, REMEDY))
+
+
+def require_content(inputs):
+    """Exit unless each Input's bytes are what was recorded: for engines that read the files themselves."""
+    doubted = [each for each in inputs if files.stat_of(os.stat(each.path)) != each.stat]
+    with command.progress(len(doubted), "file", "verify") as bar:
+        for each in doubted:
+            if files.xxh(files.read(each.path)) != each.hash:
+                fail("%s: is not as it was prepared (damaged, or another file)%s" % (each.path, REMEDY))
+            bar.update(1)

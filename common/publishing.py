@@ -1,0 +1,142 @@
+"""How an engine's results come to their place: all at once, by one writer, and going on after a kill.
+
+Everything is made in OUTPUT/.DIRNAME.partial. Publishing renames that folder to OUTPUT/DIRNAME, then the summary in it to
+OUTPUT/DIRNAME_summary.json; killed in between, the next run (or reader) finds the summary in the folder.
+"""
+import json
+import os
+import shutil
+import signal
+
+from common import command, files, results
+from common.command import fail
+
+LOCK, PROGRESS, NEXT, PENDING, OLD = ".lock", ".progress", ".next", ".summary.json", ".old"
+ADVICE = "; move it away or choose another --output_dirname"
+
+
+class Output:
+    """OUTPUT/DIRNAME and its summary."""
+
+    def __init__(self, output, dirname):
+        self.folder = os.path.join(output, dirname)
+        self.summary_path = results.summary_path_of(self.folder)
+        self.partial = os.path.join(os.path.dirname(self.folder), ".%s.partial" % os.path.basename(self.folder))
+        self.lines = []
+
+    def earlier(self):
+        """The summary of an earlier run of ours, or None; exits where what is there is not ours to replace."""
+        if os.path.islink(self.folder) or os.path.lexists(self.folder) and not os.path.isdir(self.folder):
+            fail("%s: is a link or a file, not a folder%s" % (self.folder, ADVICE))
+        names = os.listdir(self.folder) if os.path.isdir(self.folder) else []
+        path, summary, listed = results.find_summary(self.folder, names), None, {}
+        if path:
+            summary = files.read_json(path, 1 << 29)
+            if not results.is_ours(summary):
+                fail("%s: was not written by this suite%s" % (path, ADVICE))
+            with files.as_written(path):
+                listed = results.outfiles(summary)
+        others = sorted(set(names) - set(listed) - {PENDING, LOCK, PROGRESS, OLD})
+        if others:
+            fail("%s: holds files that no summary of ours lists, first %s, and would be replaced%s" % (self.folder, others[0], ADVICE))
+        return summary if path and summary["schema"] == results.SCHEMA else None
+
+    def is_whole(self, summary):
+        """Whether every result that a summary lists is there as it was written."""
+        return all(files.is_same(os.path.join(self.folder, name), content, status)
+                   for name, (content, status, _) in results.outfiles(summary).items())
+
+    def settle(self):
+        """Finish a publication that was killed between its two renames, or undo one killed before."""
+        old, pending = os.path.join(self.partial, OLD), os.path.join(self.folder, PENDING)
+        if os.path.isdir(old) and not os.path.lexists(self.folder):
+            os.rename(old, self.folder)
+        if os.path.lexists(pending):
+            os.replace(pending, self.summary_path)
+        for name in (OLD, PROGRESS, LOCK):
+            remove(os.path.join(self.folder, name))
+
+    def take(self):
+        """Be the one writer; made for good by publish, given back by discard or keep."""
+        os.makedirs(os.path.dirname(self.folder) or ".", exist_ok=True)
+        if os.path.lexists(self.partial) and (os.path.islink(self.partial) or not os.path.isdir(self.partial)):
+            fail("%s: is no folder of this suite's; move it away" % self.partial)
+        os.makedirs(self.partial, 0o750, exist_ok=True)
+        os.chmod(self.partial, 0o750)  # newer ais_bench writes only where others cannot read
+        self.held = files.lock(self.partial, LOCK)
+        self.settle()
+
+    def resume(self, made_from):
+        """Take up the journal of an earlier run that was made from the same, or begin one. self.lines: its batches, whose
+        {file name: [XXH3-128, stat_of]} stands under "files"."""
+        head, lines = self._read_journal()
+        if head is not None and head != made_from:
+            print("%s: an unfinished run with other %s stands there; starting afresh" % (
+                self.partial, ", ".join(sorted(key for key in made_from if made_from[key] != head.get(key)))))
+            lines = []
+        kept = {name for line in lines for name in line["files"]}
+        for name in set(os.listdir(self.partial)) - kept - {LOCK}:
+            remove(os.path.join(self.partial, name))
+        self.lines, self.progress = lines, open(os.path.join(self.partial, NEXT), "xb", 0)
+        for line in [made_from] + lines:
+            self.journal(line)
+        os.replace(self.progress.name, os.path.join(self.partial, PROGRESS))
+
+    def journal(self, line):
+        data = (json.dumps(line) + "\n").encode()
+        try:
+            if self.progress.write(data) != len(data):
+                raise OSError(28, os.strerror(28))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.progress.name) from None
+
+    def _read_journal(self):
+        """(what the run was made from, its lines up to the first whose files are not as they were written)."""
+        try:
+            text = files.read(os.path.join(self.partial, PROGRESS))
+        except FileNotFoundError:
+            return None, []
+        lines = []
+        for part in text.split(b"\n")[:-1]:  # what a kill tore has no newline
+            try:
+                line = json.loads(part.decode())
+                if lines and not all(files.is_same(os.path.join(self.partial, name), *state) for name, state in line["files"].items()):
+                    break
+            except (ValueError, LookupError, TypeError, AttributeError):
+                break
+            lines.append(line)
+        return (lines[0], lines[1:]) if lines and isinstance(lines[0], dict) else (None, [])
+
+    def write(self, name, data):
+        """Write a result into the partial folder; returns [XXH3-128, stat_of]."""
+        path = os.path.join(self.partial, name)
+        try:
+            with open(path, "wb", 0) as file:
+                if file.write(data) != len(data):
+                    raise OSError(28, os.strerror(28))
+                return [files.xxh(data), files.stat_of(os.fstat(file.fileno()))]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
+
+    def publish(self, summary, names):
+        """The results called names and the summary under their final names, in place of an earlier run's."""
+        for name in set(os.listdir(self.partial)) - set(names) - {LOCK, PROGRESS}:
+            remove(os.path.join(self.partial, name))
+        files.write(os.path.join(self.partial, PENDING), json.dumps(summary, allow_nan=False).encode())
+        self.earlier()  # again: somebody's files may have come meanwhile
+        signal.pthread_sigmask(signal.SIG_BLOCK, command.STOPS)  # they come when this is done
+        if os.path.isdir(self.folder):
+            os.rename(self.folder, os.path.join(self.partial, OLD))
+        os.rename(self.partial, self.folder)
+        self.settle()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, command.STOPS)
+
+    def discard(self):
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+
+def remove(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)

@@ -1,0 +1,239 @@
+"""A folder of results: what lies in it, what its summary says, and which images two of them share.
+
+NAME_0.txt (.bin, .npy) an image, as ais_bench names them, in the folder, in device*/ or in shardK_of_N/ folders; beside each of these
+DIRNAME_summary.json, ais_bench's keys and ours. publishing.py writes all that; this reads it.
+"""
+import collections
+import os
+import re
+
+import numpy as np
+
+from common import files, recipe, scores
+from common.command import fail
+
+SCHEMA = 2  # of a summary
+NOT_RECORDED = "not recorded"
+RESULT = re.compile(r"(.+)_(0|[1-9][0-9]*)\.(txt|bin|npy)", re.S)
+SHARD = re.compile(r"shard([1-9][0-9]{0,5})_of_([1-9][0-9]{0,5})")
+AGAIN = "; run the inference again"
+# The summary's keys that say what a run was, and go into result.json; None where ais_bench alone wrote it.
+RUN_KEYS = ("engine", "device", "precision", "batch_size", "model", "input", "outputs", "packages", "probabilities")
+
+# A folder with results. shard: [K, N] or None; summary: the object or None; sha256: of the summary
+Part = collections.namedtuple("Part", "path shard summary summary_path sha256")
+# The first output of an image. hash: XXH3-128 or None; image: see prepared.image_of, or None
+Result = collections.namedtuple("Result", "name path outfmt hash image")
+
+
+# ---- summaries ----
+
+def summary_path_of(folder):
+    folder = os.path.abspath(folder) if os.path.basename(folder) in ("", ".", "..") else folder
+    return folder + "_summary.json"
+
+
+def read_summary(path):
+    """(the object in a summary, its SHA-256), ours or ais_bench's own; ours has the key "schema"."""
+    data = files.read(path, 1 << 29)
+    summary = files.parse_json(data, path)
+    with files.as_written(path):
+        if summary.get("schema", SCHEMA) != SCHEMA:
+            fail("%s: was written by another version of the suite%s" % (path, AGAIN))
+        if "schema" in summary:
+            for key in RUN_KEYS + ("made_from", "performance", "filesinfo"):
+                summary[key]  # KeyError, where one is missing
+    return summary, files.sha256(data)
+
+
+def is_ours(summary):
+    return bool(summary) and "schema" in summary
+
+
+def outfiles(summary):
+    """{file name: (XXH3-128, stat_of, image)} of a summary's results; (None, None, None) where ais_bench alone wrote it."""
+    listed = {}
+    for info in (summary.get("filesinfo") or {}).values():
+        hashes = info.get("hashes") or [[None, None]] * len(info["outfiles"])
+        if not info["outfiles"]:
+            raise ValueError("no result for %s" % info["infiles"])
+        for path, (content, status) in zip(info["outfiles"], hashes):
+            listed[os.path.basename(path)] = content, status, info.get("image")
+    return listed
+
+
+def find_summary(folder, names):
+    """Path of the summary of a folder that holds names, or None."""
+    pending, old = os.path.join(folder, ".summary.json"), os.path.join(folder, "sumary.json")
+    if ".summary.json" in names:  # the publication was killed before its last step
+        return pending
+    if os.path.lexists(summary_path_of(folder)):
+        return summary_path_of(folder)
+    return old if "sumary.json" in names else None  # of very old ais_bench
+
+
+# ---- the folder ----
+
+class Results:
+    """All results in a folder, of one run's making.
+
+    files: {image name: Result} of the first outputs; parts: the Parts that hold them; run: the summary's RUN_KEYS; dtype: name, or
+    None where nothing is recorded; classes: likewise; sha256: of the summary, a list where there are several, None where there is none.
+    """
+
+    def __init__(self, folder):
+        self.folder = os.path.normpath(folder)
+        parts, self.files = [], {}
+        self._open(self.folder, None, parts)
+        self.parts = [part for part in parts if part.summary or any(os.path.dirname(each.path) == part.path
+                                                                   for each in self.files.values())]
+        if not self.files:
+            fail("%s: holds no results (looked for NAME_0.txt, .bin and .npy there, in device*/ and shardK_of_N/)" % folder)
+        require_whole_shards(folder, [part.shard for part in self.parts])
+        self._require_equal_runs()
+        first, hashes = self.parts[0].summary or {}, [part.sha256 for part in self.parts]
+        self.sha256 = hashes if len(hashes) > 1 and hashes[0] else hashes[0]
+        self.run = {key: first.get(key) for key in RUN_KEYS}
+        self.run["engine"] = self.run["engine"] or ("ais_bench (version not recorded)" if first else NOT_RECORDED)
+        self.dtype = self.classes = self.probabilities = None
+        if is_ours(first):
+            with files.as_written(self.parts[0].summary_path):
+                output = first["outputs"][0]
+                self.dtype, [self.classes], self.probabilities = output["dtype"], output["shape"], first["probabilities"]
+            if not all(part.summary["input"] for part in self.parts):
+                fail("%s: is of pure inference, on zeros; there is nothing to judge" % folder)
+        self._join_parts()
+
+    def _open(self, path, shard, parts):
+        """Append a Part for a folder and for each device*/ and shardK_of_N/ in it; its results go into files."""
+        names = sorted(os.listdir(path))
+        summary_path, summary, sha256, listed = find_summary(path, names), None, None, None
+        if summary_path:
+            summary, sha256 = read_summary(summary_path)
+            with files.as_written(summary_path):
+                listed = outfiles(summary) if summary.get("filesinfo") is not None else None
+        here = [name for name in names if name[0] != "." and name.rpartition(".")[2] in ("txt", "bin", "npy")]
+        for name in sorted(set(here) ^ set(here if listed is None else listed))[:1]:
+            fail("%s: %s %s%s" % (os.path.join(path, name), "is of another run, it is not listed in" if name in here
+                                  else "is missing, it is listed in", summary_path, AGAIN))
+        parts.append(Part(path, shard, summary, summary_path, sha256))
+        for name in here:
+            match = RESULT.fullmatch(name)
+            if not match:
+                fail("%s: is not named like a result, NAME_0.%s" % (os.path.join(path, name), name.rpartition(".")[2]))
+            if match.group(2) == "0":
+                content, _, image = (listed or {}).get(name, (None, None, None))
+                self._add(Result(match.group(1), os.path.join(path, name), match.group(3).upper(), content, image))
+        for name in names:
+            match = SHARD.fullmatch(name)
+            if (match or name.startswith("device")) and os.path.isdir(os.path.join(path, name)):
+                self._open(os.path.join(path, name), [int(text) for text in match.groups()] if match else shard, parts)
+            elif re.fullmatch("(device|shard).*_summary.json", name) and name[:-len("_summary.json")] not in names:
+                fail("%s: its results are missing%s" % (os.path.join(path, name), AGAIN))
+
+    def _add(self, result):
+        other = self.files.setdefault(result.name, result)
+        if other is not result:
+            fail("%s and %s: are results of the same image; remove the stale one" % (other.path, result.path))
+        first = next(iter(self.files.values()))
+        if result.outfmt != first.outfmt:
+            fail("%s: is no .%s as %s, so of another run; remove the stale ones" % (result.path, first.outfmt.lower(), first.path))
+
+    def _require_equal_runs(self):
+        """The parts must be of one run: everything but the device, the times and the share of the images."""
+        first = self.parts[0]
+        for part in self.parts[1:]:
+            for key, ours, theirs in zip(ALIKE, run_of(first), run_of(part)):
+                if ours != theirs:
+                    fail("%s and %s: are of different %s (%s, %s); judge results of one run only, each ended"
+                         % (first.path, part.path, key, str(ours)[:90], str(theirs)[:90]))
+
+    def _join_parts(self):
+        """What several parts say of the device and the input, as one."""
+        inputs = [part.summary["input"] for part in self.parts if is_ours(part.summary)]
+        if len(self.parts) > 1 and inputs:
+            self.run["device"] = "; ".join(sorted({part.summary["device"] or NOT_RECORDED for part in self.parts}))
+            self.run["input"] = dict(inputs[0], path=os.path.dirname(inputs[0]["path"]), images=len(self.files), shard=None)
+        if self.run["input"]:
+            self.run["input"] = dict(self.run["input"], images_hash=self.images_hash(self.files))
+
+    @property
+    def shards(self):
+        """How many, or None."""
+        return self.parts[0].shard and self.parts[0].shard[1]
+
+    @property
+    def recipe(self):
+        made_with = (self.run["input"] or {}).get("recipe")
+        return recipe.from_json(made_with, self.parts[0].summary_path) if made_with else None
+
+    def images_hash(self, names):
+        """The identity of these images, by names and contents; None where a content is not recorded."""
+        pairs = [(name, self.files[name].image) for name in names]
+        return None if any(image is None for _, image in pairs) else files.set_hash(pairs)
+
+    def scores(self, name):
+        """The scores of an image as scores.decode gives them; exits where the file is not what the inference wrote."""
+        result = self.files[name]
+        data = files.read(result.path, 1 << 26)
+        if result.hash and files.xxh(data) != result.hash:
+            fail("%s: is not what the inference wrote there (another run's, or damaged)%s" % (result.path, AGAIN))
+        try:
+            return scores.decode(data, result.outfmt, self.dtype)
+        except ValueError as error:
+            return fail("%s: %s%s" % (result.path, error, AGAIN))
+
+    def some_names(self, count=8):
+        """A few names, spread over all."""
+        names = list(self.files)
+        return names[::max(1, len(names) // count)]
+
+    def settle_classes(self):
+        """The number of classes, from the summary or from what most of some results have; sets dtype where nothing recorded it."""
+        if self.classes is None:
+            sizes = collections.Counter(self.scores(name).size for name in self.some_names())
+            self.classes = sizes.most_common(1)[0][0]
+        return self.classes
+
+
+ALIKE = ("engines", "precisions", "batch sizes", "models", "outputs", "packages", "recipes", "sets of images", "folders of images")
+
+
+def run_of(part):
+    """What must be the same in all parts of one run, in the order of ALIKE."""
+    summary = part.summary or {}
+    model, given = summary.get("model") or {}, summary.get("input") or {}
+    return ([summary.get(key) for key in ("engine", "precision", "batch_size")] + [model.get("sha256")]
+            + [summary.get(key) for key in ("outputs", "packages")] + [given.get(key) for key in ("recipe", "set_hash", "source")])
+
+
+def require_whole_shards(folder, shards):
+    """Exit unless the shards [K, N] of the parts are all K of one N, or all None."""
+    counts = sorted({shard[1] for shard in shards if shard})
+    if counts and None in shards:
+        fail("%s: holds shards and other results beside them; remove the stale ones" % folder)
+    if len(counts) > 1:
+        fail("%s: holds shards of %d and of %d; remove those of the other run" % (folder, counts[0], counts[1]))
+    for count in counts:
+        odd = sorted(set(range(1, count + 1)) ^ {shard[0] for shard in shards})
+        if odd:
+            what = "missing; run it, then this again" if odd[0] <= count else "one too many; remove it"
+            fail("%s: shard %d of %d is %s" % (folder, odd[0], count, what))
+
+
+def require_same_images(first, second, names):
+    """Exit where two Results are known to be of different pictures, or of images prepared otherwise (dtype and layout aside)."""
+    problem = recipe.difference(first.recipe, second.recipe)
+    if problem:
+        fail("%s and %s: their images were prepared differently (%s)" % (first.folder, second.folder, problem))
+    for name in names:
+        images = first.files[name].image, second.files[name].image
+        if None not in images and images[0].startswith("bin:") == images[1].startswith("bin:") and images[0] != images[1]:
+            fail("%s and %s: are of different images (first: %s)" % (first.folder, second.folder, name))
+
+
+def float_dtype(name):
+    """A dtype's name where it is one that scores can have, else ValueError."""
+    if np.dtype(name).name not in ("float16", "float32", "float64"):
+        raise ValueError("scores of type %s" % name)
+    return np.dtype(name).name

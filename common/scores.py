@@ -1,0 +1,120 @@
+"""One image's scores as a file: TXT, BIN and NPY as ais_bench writes them, and what TXT's %f cannot hold."""
+import io
+
+import numpy as np
+
+FORMATS = ("TXT", "BIN", "NPY")
+# `%f ` in three words of four bytes, for values below 1000: sign and whole part (padded with NULs), three decimals, three more.
+WHOLE = np.frombuffer("".join(sign + ("%d" % n).rjust(3, "\0") for sign in "\0-" for n in range(1000)).encode(), "<u4")
+MILLI = np.frombuffer("".join(".%03d" % n for n in range(1000)).encode(), "<u4")
+MICRO = np.frombuffer("".join("%03d " % n for n in range(1000)).encode(), "<u4")
+HUGE = 1e15  # no network scores so high; float64 read as pairs of float32 does
+BACKGROUND = 1001  # classes of a model that counts a background class first, as the ModelZoo's script knows
+
+
+def encode(values, outfmt):
+    """The bytes of a result file: values is a numpy array (1, classes), or (rows, ...)."""
+    if outfmt == "TXT":
+        return as_text(values)
+    if outfmt == "BIN":
+        return values.tobytes()
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def as_text(values):
+    """`%f ` for each value, a newline after each row, as ais_bench writes them, in a third of the time.
+
+    A float32 times 10^6 is exact in a double, so that rounding it to a whole number gives the digits of %f.
+    """
+    values = values.reshape(-1, values.shape[-1] if values.ndim else 1)
+    if values.dtype != "<f4" or not np.all(np.abs(values) < 1000):
+        return "".join("%f " * len(row) % tuple(row) + "\n" for row in values.tolist()).encode()
+    micros = np.rint(np.abs(values.astype(np.float64)) * 1e6).astype(np.uint32)
+    whole = micros // 1000000
+    micros -= whole * 1000000
+    millis = micros // 1000
+    words = np.empty(values.shape + (3,), "<u4")
+    words[..., 0] = WHOLE[whole + np.uint32(1000) * np.signbit(values)]
+    words[..., 1] = MILLI[millis]
+    words[..., 2] = MICRO[micros - millis * 1000]
+    return b"".join(row.tobytes().translate(None, b"\0") + b"\n" for row in words)
+
+
+def decode(data, outfmt, dtype=None):
+    """The scores of one result's bytes as a 1-d array; of TXT in %f as int64 millionths, which rank alike. ValueError says what is wrong.
+
+    dtype: what the summary says of BIN and NPY; without it BIN is taken for float32, and huge values are doubted.
+    """
+    if not data:
+        raise ValueError("is empty: its writing did not end, or the disk was full")
+    try:
+        if outfmt == "TXT":
+            scores = _parse_text(data)
+        elif outfmt == "NPY":
+            scores = _parse_npy(data, dtype)
+        else:
+            scores = np.frombuffer(data, np.dtype(dtype or "float32").newbyteorder("<"))
+    except Exception as error:  # numpy's reader of headers lets ast's and tokenize's through
+        raise ValueError("holds no row of %s scores: %s" % (dtype or "float32", error)) from None
+    if scores.size < 2:
+        raise ValueError("holds %d scores" % scores.size)
+    doubted = outfmt == "BIN" and not dtype
+    largest = HUGE if doubted else np.inf
+    if scores.dtype.kind == "f" and not (scores.min() > -largest and scores.max() < largest):  # NaN compares false, too
+        raise ValueError("holds NaN or infinite scores" + (", or none of float32" if doubted else ""))
+    return scores
+
+
+def _parse_npy(data, dtype):
+    """The row of an .npy file; its header may claim anything, and is believed as far as there are bytes."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = reader(file)
+    bytes_left = len(data) - file.tell()
+    if kind.kind != "f" or not shape or set(shape[:-1]) - {1} or shape[-1] * kind.itemsize != bytes_left:
+        raise ValueError("%s of shape %s by its header, with %d bytes after it" % (kind, shape, bytes_left))
+    if dtype and kind.name != dtype:
+        raise ValueError("%s by its header, %s by its summary" % (kind, dtype))
+    return np.frombuffer(data, kind, offset=file.tell())
+
+
+def _parse_text(data):
+    """One line of numbers. All in %f: without its dots the line is of whole millionths, which is read three times as fast."""
+    if b"\n" in data.strip():
+        raise ValueError("more than one line")
+    characters = np.frombuffer(data, np.uint8)
+    dots = np.flatnonzero(characters == ord("."))
+    if dots.size and dots[-1] + 7 < characters.size:
+        six_decimals = (characters[dots + 7] <= ord(" ")).all()
+        fits_int64 = dots.size == 1 or np.diff(dots).max() <= 18
+        if six_decimals and fits_int64 and dots[0] <= 11 and not data.translate(None, b"0123456789-. \r\n"):
+            scores = np.fromstring(data.replace(b".", b""), np.int64, sep=" ")
+            if scores.size == dots.size == data.count(b" ", 0, len(data.rstrip())) + 1:
+                return scores
+    return np.array([float(number) for number in data.split()])
+
+
+def as_floats(scores):
+    """Scores as decode gives them, in float64 and in the file's own unit."""
+    return scores / 1e6 if scores.dtype.kind == "i" else scores.astype(np.float64)
+
+
+def are_probabilities(rows):
+    """Whether an array (..., classes) of float scores is the end of a softmax: within 0 to 1, and together 1 but for rounding."""
+    rows = np.asarray(rows, np.float64)
+    return bool(((rows >= 0) & (rows <= 1)).all() and (np.abs(rows.sum(axis=-1) - 1) < 1e-3).all())
+
+
+def flattened(rows):
+    """How many rows of float scores (images, classes) have fewer different values among their six largest in %f than they have.
+
+    Ties in float stay ties whatever the format; those that %f makes change ranks.
+    """
+    count = 0
+    for row in rows:
+        best = np.unique(row.astype(np.float64))[-6:]
+        count += len(np.unique(np.round(best, 6))) < len(best)
+    return count
