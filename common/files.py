@@ -1,8 +1,8 @@
 """Files: what is the same one, one that is there whole or not at all, one writer at a time, and never over somebody else's.
 
-Two files are the same when their bytes are. A `stat` (size, mtime, ctime, inode, as git keeps them) is only the shortcut: where all four
-are as recorded, the recorded hash is believed; where one differs, the bytes are hashed. Images, .bin files and results go by
-XXH3-128 (fast, and nobody forges them here); weights, graphs, labels and summaries by SHA-256, which people compare by eye.
+Two files are the same when their bytes are. A `stat` (size, mtime, ctime, inode, as git keeps them) is only the shortcut: where
+all four are as recorded, the recorded hash is believed; where one differs, the bytes are hashed. Images, .bin files and results
+go by XXH3-128 (fast, and nobody forges them here); weights, graphs, labels and summaries by SHA-256, which people compare by eye.
 """
 import contextlib
 import errno

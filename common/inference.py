@@ -2,7 +2,6 @@
 import math
 import os
 import platform
-import re
 import sys
 import time
 
@@ -54,8 +53,9 @@ def check_options(parser, args):
 
 
 def check_output(args, output):
-    if args.input and os.path.realpath(output.folder) in {
-            os.path.realpath(path) for part in args.input.split(",") + [args.input] for path in (part, os.path.dirname(part) or ".")}:
+    parts = [args.input] + args.input.split(",") if args.input else []
+    folders = [part if os.path.isdir(part) else os.path.dirname(part) or "." for part in parts]
+    if os.path.realpath(output.folder) in map(os.path.realpath, folders):
         fail("%s: is the folder of the inputs; choose another --output_dirname" % output.folder)
 
 
@@ -66,8 +66,9 @@ def made_from(args, model_sha256, inputs, engine):
     options = {key: getattr(args, key) for key in ("batchsize", "outfmt", "loop", "warmup_count")}
     if not inputs:
         options.update(seconds=args.seconds, pure_data_type=args.pure_data_type)
-    return dict(options, version=VERSION, model=model_sha256, images=inputs and inputs.content_hash(),
-                python=platform.python_version(), numpy=np.__version__, machine=machine.description(), cpus=machine.cpus(), **engine)
+    here = {"python": platform.python_version(), "numpy": np.__version__, "machine": machine.description(),
+            "cpus": machine.cpus()}
+    return dict(options, version=VERSION, model=model_sha256, images=inputs and inputs.content_hash(), **dict(here, **engine))
 
 
 def is_kept(args, output, model_sha256, engine):
@@ -79,8 +80,8 @@ def is_kept(args, output, model_sha256, engine):
         inputs, model, want = None, summary["model"], summary["input"] is not None
         if args.input and want:  # what the summary says of a model with these very bytes is true of this one
             own = from_json(model["recipe"], output.summary_path) if model["recipe"] else None
-            inputs = prepared.find_inputs(args.input, model["input"]["dtype"], model["input"]["shape"], args.model, own, args.limit,
-                                          model.get("any_layout", False))
+            inputs = prepared.find_inputs(args.input, model["input"]["dtype"], model["input"]["shape"], args.model, own,
+                                          args.limit, model.get("any_layout", False))
         if bool(args.input) != want or made_from(args, model_sha256, inputs, engine) != summary["made_from"]:
             return False
         if not output.is_whole(summary):
@@ -141,7 +142,8 @@ def summarise(args, times, **run):
     figures = run.get("performance") or performance(times, run["batch_size"])
     summary = {"filesinfo": {}, "NPU_compute_time": statistics(times), "H2D_latency": statistics([]),
                "D2H_latency": statistics([]), "throughput": figures["images_per_second"], "npu_compute_time_list": times,
-               "args": sys.argv, "pid": os.getpid(), "schema": results.SCHEMA, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+               "args": sys.argv, "pid": os.getpid(), "schema": results.SCHEMA,
+               "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                "devices": [], "outfmt": args.outfmt, "machine": machine.description(), "vnni": machine.has_vnni(),
                "performance": figures, "h2d_ms": None, "d2h_ms": None, "wall": None, "npu": None, "parts": None}
     packages = dict({"python": platform.python_version(), "numpy": np.__version__}, **run.pop("packages"))
@@ -156,7 +158,8 @@ def show(args, summary, output):
         "min_ms", "max_ms", "mean_ms", "median_ms", "p90_ms", "p99_ms") if figures[key] is not None))
     if args.display_all_summary in YES:
         for key in ("H2D_latency", "D2H_latency"):
-            print("%s (ms): %s" % (key, ", ".join("%s %.3f" % pair for pair in (summary[key] or {}).items() if pair[0] != "count")))
+            figures_of_copies = [pair for pair in (summary[key] or {}).items() if pair[0] != "count"]
+            print("%s (ms): %s" % (key, ", ".join("%s %.3f" % pair for pair in figures_of_copies)))
     print("throughput: %.2f images/s (batch size %d, %d runs)" % (summary["throughput"], summary["batch_size"], figures["runs"]))
     if wall:
         parts = ["%s %.1f" % (key, wall[key]) for key in ("reading", "computing", "writing") if wall[key] is not None]
@@ -168,7 +171,7 @@ def show(args, summary, output):
 # ---- what outputs must be ----
 
 def check_outputs(path, outputs):
-    """Exit unless the first of a model's outputs [{name, dtype, shape of one image}] is the scores, and none else looks like them."""
+    """Exit unless the first of a model's outputs [{name, dtype, shape of one image}] is scores, and no other looks like them."""
     first = outputs[0]
     if first["dtype"] not in ("float16", "float32", "float64") or len(first["shape"]) != 1 or first["shape"][0] < 2:
         fail("%s: its first output %s is a %s of shape %s an image; scores are floats of shape (classes), at least 2"
@@ -184,7 +187,3 @@ def require_text_holds(path, rows, outfmt):
     if outfmt == "TXT" and len(rows) and (scores.are_probabilities(rows) or 2 * scores.flattened(rows) >= len(rows)):
         fail("%s: its scores are %s, which TXT's %%f flattens into ties; use --outfmt BIN"
              % (path, "probabilities" if scores.are_probabilities(rows) else "within less than 0.000001 of each other"))
-
-
-def is_option_name(text):
-    return re.match(r"\w+(,[^=,]+=[^,]*)*$", text) is not None

@@ -38,7 +38,8 @@ class Output:
                 listed = results.outfiles(summary)
         others = sorted(set(names) - set(listed) - {PENDING, LOCK, PROGRESS, OLD})
         if others:
-            fail("%s: holds files that no summary of ours lists, first %s, and would be replaced%s" % (self.folder, others[0], ADVICE))
+            fail("%s: holds files that no summary of ours lists, first %s, and would be replaced%s"
+                 % (self.folder, others[0], ADVICE))
         return summary if path and summary["schema"] == results.SCHEMA else None
 
     def is_whole(self, summary):
@@ -66,10 +67,10 @@ class Output:
         self.held = files.lock(self.partial, LOCK)
         self.settle()
 
-    def resume(self, made_from):
+    def resume(self, made_from, afresh=False):
         """Take up the journal of an earlier run that was made from the same, or begin one. self.lines: its batches, whose
         {file name: [XXH3-128, stat_of]} stands under "files"."""
-        head, lines = self._read_journal()
+        head, lines = (None, []) if afresh else self._read_journal()
         if head is not None and head != made_from:
             print("%s: an unfinished run with other %s stands there; starting afresh" % (
                 self.partial, ", ".join(sorted(key for key in made_from if made_from[key] != head.get(key)))))
@@ -100,7 +101,8 @@ class Output:
         for part in text.split(b"\n")[:-1]:  # what a kill tore has no newline
             try:
                 line = json.loads(part.decode())
-                if lines and not all(files.is_same(os.path.join(self.partial, name), *state) for name, state in line["files"].items()):
+                written = line["files"] if lines else {}
+                if not all(files.is_same(os.path.join(self.partial, name), *state) for name, state in written.items()):
                     break
             except (ValueError, LookupError, TypeError, AttributeError):
                 break
