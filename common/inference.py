@@ -15,6 +15,7 @@ VERSION = 2  # of what an engine leaves; raised when results or the meaning of a
 T_975_9 = 2.262157  # Student's t for a 95 % interval from ten batch means
 PURE = "pure_infer_data"  # what ais_bench calls the one result of a run without input
 P90_FROM, P99_FROM, INTERVAL_FROM = 10, 100, 20  # runs; of fewer a percentile is no more than the largest
+MOST_FLATTENED = 1000  # at most one in so many images may have scores that %f makes equal: TXT is refused beyond
 YES = ("1", "true", "yes", "y", "t")
 
 
@@ -182,8 +183,14 @@ def check_outputs(path, outputs):
         fail("%s: its outputs %s all look like scores (classes); export it with the scores alone" % (path, " and ".join(alike)))
 
 
-def require_text_holds(path, rows, outfmt):
-    """Exit where TXT's %f would make ties of the scores (images, classes) of a batch; called for every batch."""
-    if outfmt == "TXT" and len(rows) and (scores.are_probabilities(rows) or 2 * scores.flattened(rows) >= len(rows)):
+def require_text_holds(path, rows, seen=0, flattened=0):
+    """Exit where TXT's %f makes ties of the scores (images, classes) of a batch; called for every batch, with what those before had.
+
+    Returns how many images it flattened so far: scores of a good net do that once in some 100 000 images.
+    """
+    flattened += scores.flattened(rows)
+    probabilities = len(rows) > 0 and scores.are_probabilities(rows)
+    if probabilities or flattened > (seen + len(rows)) // MOST_FLATTENED:
         fail("%s: its scores are %s, which TXT's %%f flattens into ties; use --outfmt BIN"
-             % (path, "probabilities" if scores.are_probabilities(rows) else "within less than 0.000001 of each other"))
+             % (path, "probabilities" if probabilities else "within less than 0.000001 of each other"))
+    return flattened
