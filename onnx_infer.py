@@ -247,11 +247,11 @@ def parse_args():
     return args
 
 
-def run(args, data, sha256, engine, output):
+def run(args, data, sha256, engine, device, output):
     model = open_model(args, data)
     inputs = args.input and prepared.find_inputs(args.input, model.dtype, model.shape[1:], args.model,
                                                  model.properties["recipe"], args.limit)
-    made_from = inference.made_from(args, sha256, inputs, engine)
+    made_from = inference.made_from(args, sha256, inputs, engine, device)
     if output:
         output.take()
         output.resume(made_from, afresh=not inputs)  # pure inference is measured in one go
@@ -279,15 +279,15 @@ def main():
     args = parse_args()
     data = read_model(args.model)
     sha256 = files.sha256(data)
-    engine = {"onnxruntime": machine.version("onnxruntime"), "provider": args.provider, "threads": args.threads}
+    engine, device = {"onnxruntime": machine.version("onnxruntime"), "provider": args.provider}, {"threads": args.threads}
     output = publishing.Output(args.output, args.output_dirname) if args.output else None
     if output:
         inference.check_output(args, output)
-        if inference.is_kept(args, output, sha256, engine):
+        if inference.is_kept(args, output, sha256, engine, device):
             return 0
         if args.check:
             return 1
-    return run(args, data, sha256, engine, output)
+    return run(args, data, sha256, engine, device, output)
 
 
 if __name__ == "__main__":

@@ -62,17 +62,20 @@ def check_output(args, output):
 
 # ---- when there is nothing to do ----
 
-def made_from(args, model_sha256, inputs, engine):
-    """All that decides a result and its times. engine: {what: value} of the engine and its device."""
-    options = {key: getattr(args, key) for key in ("batchsize", "outfmt", "loop", "warmup_count")}
-    if not inputs:
-        options.update(seconds=args.seconds, pure_data_type=args.pure_data_type)
-    here = {"python": platform.python_version(), "numpy": np.__version__, "machine": machine.description(),
-            "cpus": machine.cpus()}
-    return dict(options, version=VERSION, model=model_sha256, images=inputs and inputs.content_hash(), **dict(here, **engine))
+def made_from(args, model_sha256, inputs, engine, device):
+    """All that decides the scores of a run over files, or the times of a pure one, for which the device and this machine count.
+
+    engine, device: {what: value}.
+    """
+    decisive = dict({key: getattr(args, key) for key in ("batchsize", "outfmt", "loop")}, version=VERSION, model=model_sha256,
+                    images=inputs and inputs.content_hash(), **engine)
+    if inputs:
+        return decisive
+    options = {key: getattr(args, key) for key in ("seconds", "warmup_count", "pure_data_type")}
+    return dict(decisive, machine=machine.description(), cpus=machine.cpus(), **dict(options, **device))
 
 
-def is_kept(args, output, model_sha256, engine):
+def is_kept(args, output, model_sha256, engine, device):
     """Whether the results are there, whole, and of just this run: then it is said. The model itself is not opened for it."""
     summary = output.earlier()
     if args.overwrite or not summary or summary["made_from"].get("model") != model_sha256:
@@ -83,7 +86,7 @@ def is_kept(args, output, model_sha256, engine):
             own = from_json(model["recipe"], output.summary_path) if model["recipe"] else None
             inputs = prepared.find_inputs(args.input, model["input"]["dtype"], model["input"]["shape"], args.model, own,
                                           args.limit, model.get("any_layout", False))
-        if bool(args.input) != want or made_from(args, model_sha256, inputs, engine) != summary["made_from"]:
+        if bool(args.input) != want or made_from(args, model_sha256, inputs, engine, device) != summary["made_from"]:
             return False
         if not output.is_whole(summary):
             return False
@@ -184,7 +187,7 @@ def check_outputs(path, outputs):
 
 
 def require_text_holds(path, rows, seen=0, flattened=0):
-    """Exit where TXT's %f makes ties of the scores (images, classes) of a batch; called for every batch, with what those before had.
+    """Exit where TXT's %f makes ties of the scores (images, classes) of a batch; called for every batch, with what came before.
 
     Returns how many images it flattened so far: scores of a good net do that once in some 100 000 images.
     """
