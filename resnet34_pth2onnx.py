@@ -140,11 +140,12 @@ def parse_args():
                         help="what the graph takes: normalised float32, or uint8 pixels (default: %(default)s)")
     parser.add_argument("--weights", metavar="NAME", help="which of several ResNet34s in the checkpoint, for example model_ema")
     parser.add_argument("--overwrite", action="store_true", help="make the ONNX again, or over a file of another kind")
-    parser.add_argument("--check", action="store_true", help="do nothing; exit code 0 where the ONNX is there and of just this, else 1")
+    parser.add_argument("--check", action="store_true",
+                        help="do nothing; exit code 0 where the ONNX is there and of just this, else 1")
     recipe.add_options(parser.add_argument_group("for a net that was trained otherwise"), default="ImageNet's")
     args = parser.parse_args()
     if args.onnx.endswith((".pth", ".pt", ".ckpt", ".tar", ".safetensors")):
-        parser.error("%s is a checkpoint by its name and would be overwritten; name the ONNX file to write, one checkpoint at a time"
+        parser.error("%s is the name of a checkpoint; one is exported at a time, to the file named second, such as resnet34.onnx"
                      % args.onnx)
     return args, recipe.from_options(parser, args, dtype=args.dtype)
 

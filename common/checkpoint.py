@@ -1,6 +1,6 @@
 """A checkpoint: what people call one, read without running anything of it, and the ResNet34 in it.
 
-torch never sees the file. Its pickle is read with one class for tensors and one for everything else that is no plain value; neither does
+torch never sees the file. Its pickle is read with one class for tensors and one for whatever else is no plain value; neither does
 anything. A tensor's numbers are looked up in the file's bytes when they are wanted, so that what a file claims allocates nothing.
 """
 import collections
@@ -157,7 +157,8 @@ def readable(path, data):
     except Failure:
         raise
     except MemoryError:
-        fail("%s: refused: loading it takes more than %.0f MB, far more than the file has; no ResNet34 does" % (path, allowed / 1e6))
+        fail("%s: refused: loading it takes more than %.0f MB, far more than the file has; no ResNet34 does"
+             % (path, allowed / 1e6))
     except Exception as error:  # of pickle, zipfile, numpy and safetensors: a dozen kinds
         fail("%s: is no PyTorch checkpoint, or is truncated or damaged: %s" % (path, first_line(error)))
     finally:
@@ -171,7 +172,7 @@ def load(path, data):
     if data[8:9] == b"{" and struct.unpack("<Q", data[:8])[0] <= len(data):
         return load_safetensors(path, data)
     if data[257:262] == b"ustar":
-        fail("%s: is a tar archive, PyTorch's format of before 0.1.10, or no checkpoint; load it where it was made and %s" % (path, ADVICE))
+        fail("%s: is a tar archive, as PyTorch before 0.1.10 wrote it; load it where it was made and %s" % (path, ADVICE))
     return load_stream(data)
 
 
@@ -199,7 +200,7 @@ def load_zip(path, data):
 
 
 def load_stream(data):
-    """torch.save's format before 1.6: a magic number, the version, the machine, the content, the storages' keys, then their bytes."""
+    """torch.save's format before 1.6: magic number, version, machine, content, the storages' keys, then their bytes."""
     file = io.BytesIO(data)
     if [Unpickler(file).load() for _ in range(3)][:2] != [0x1950a86a20f9469cfc6c, 1001]:
         raise ValueError("it is a pickle, but not torch.save's")
@@ -238,7 +239,8 @@ def shapes(classes):
     layers, before = [("conv1", "bn1", (64, 3, 7, 7))], 64
     for stage, (blocks, width) in enumerate(zip(BLOCKS, WIDTHS), 1):
         for name in ("layer%d.%d." % (stage, block) for block in range(blocks)):
-            layers += [(name + "conv1", name + "bn1", (width, before, 3, 3)), (name + "conv2", name + "bn2", (width, width, 3, 3))]
+            layers.append((name + "conv1", name + "bn1", (width, before, 3, 3)))
+            layers.append((name + "conv2", name + "bn2", (width, width, 3, 3)))
             if before != width:
                 layers.append((name + "downsample.0", name + "downsample.1", (width, before, 1, 1)))
             before = width
@@ -268,7 +270,7 @@ def prefixes(tensors, name):
 
 
 class Candidate:
-    """A trunk in a dictionary of tensors, under one prefix, with its head (fc) under the same or one other, held against ResNet34's."""
+    """A trunk in a dictionary of tensors, under one prefix, with its head (fc) under that or one other, held against ResNet34's."""
 
     def __init__(self, keys, tensors, prefix, trunks):
         self.where, self.tensors, self.prefix = ".".join(keys), tensors, prefix
@@ -293,7 +295,7 @@ class Candidate:
         self.fits = not any(self.problems.values())
 
     def changes(self, key, tensor):
-        """Would another tensor make this another network? No counter does, and no numbers of the classes, such as a loss's weights."""
+        """Would another tensor make this another network? No counter does, and no number a class, such as a loss's weights."""
         if tensor.storage and tensor.dtype not in FLOATS:
             return False
         inside = key.startswith(self.prefix)
