@@ -1,1 +1,1 @@
-"""What several scripts must know, each fact in the file named after it. Imports nothing from the scripts; docs/design.md says why."""
+"""What several scripts must know, each fact in the file named after it; docs/design.md says why. It imports no script."""

@@ -1,7 +1,7 @@
-"""How every command of the suite behaves at its edges: stop signals, sentences, exit codes, argument types, a closed or full output.
+"""How every command of the suite behaves at its edges: stop signals, sentences, exit codes, argument types, a full output.
 
-A script imports this before all else, so that Ctrl-C and a missing package end in a sentence from the first moment on, and ends with
-`command.run(main)`. Exit codes: 0 done; 1 failed; 2 wrong usage; 3 a verdict against the results; 130, 143 stopped.
+A script imports this before all else, so that Ctrl-C and a missing package end in a sentence from the first moment on, and ends
+with `command.run(main)`. Exit codes: 0 done; 1 failed; 2 wrong usage; 3 a verdict against the results; 130, 143 stopped.
 """
 import argparse
 import math

@@ -1,8 +1,8 @@
 """Files: what is the same one, one that is there whole or not at all, one writer at a time, and never over somebody else's.
 
-Two files are the same when their bytes are. A `stat` (size, mtime, ctime, inode, as git keeps them) is only the shortcut: where all four
-are as recorded, the recorded hash is believed; where one differs, the bytes are hashed. Images, .bin files and results go by
-XXH3-128 (fast, and nobody forges them here); weights, graphs, labels and summaries by SHA-256, which people compare by eye.
+Two files are the same when their bytes are. A `stat` (size, mtime, ctime, inode, as git keeps them) is only the shortcut: where
+all four are as recorded, the recorded hash is believed; where one differs, the bytes are hashed. Images, .bin files and results
+go by XXH3-128 (fast, and nobody forges them here); weights, graphs, labels and summaries by SHA-256, which people compare by eye.
 """
 import contextlib
 import errno
@@ -158,7 +158,7 @@ def write_all(contents):
                 file = stack.enter_context(open(temporary, "xb", 0))
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(file, fcntl.LOCK_EX)
-                _write_bytes(file, data)
+                write_bytes(file, data)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, path) from None
             ready.append((temporary, path))
@@ -170,14 +170,14 @@ def write_quickly(path, data, temporary):
     """write() for workers that write thousands, each under a temporary name of its own in a folder that is locked."""
     try:
         with open(temporary, "wb", 0) as file:
-            _write_bytes(file, data)
+            write_bytes(file, data)
         os.replace(temporary, path)
         return stat_of(os.stat(path))
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
 
 
-def _write_bytes(file, data):
+def write_bytes(file, data):
     view = memoryview(data)
     while view:
         view = view[file.write(view):]

@@ -44,7 +44,7 @@ class Graph:
 
 
 def described(metadata, path):
-    """What metadata_props {key: text} say: precision, weights, weights_sha256 (texts or None), recipe (Recipe or None), calibration."""
+    """What metadata_props {key: text} say: precision, weights, weights_sha256, recipe (a Recipe), calibration; or None."""
     made_with = metadata.get("recipe")
     return {"precision": metadata.get("precision"), "weights": metadata.get("weights"),
             "weights_sha256": metadata.get("weights_sha256"),

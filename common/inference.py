@@ -2,7 +2,6 @@
 import math
 import os
 import platform
-import re
 import sys
 import time
 
@@ -16,6 +15,7 @@ VERSION = 2  # of what an engine leaves; raised when results or the meaning of a
 T_975_9 = 2.262157  # Student's t for a 95 % interval from ten batch means
 PURE = "pure_infer_data"  # what ais_bench calls the one result of a run without input
 P90_FROM, P99_FROM, INTERVAL_FROM = 10, 100, 20  # runs; of fewer a percentile is no more than the largest
+MOST_FLATTENED = 1000  # at most one in so many images may have scores that %f makes equal: TXT is refused beyond
 YES = ("1", "true", "yes", "y", "t")
 
 
@@ -54,23 +54,28 @@ def check_options(parser, args):
 
 
 def check_output(args, output):
-    if args.input and os.path.realpath(output.folder) in {
-            os.path.realpath(path) for part in args.input.split(",") + [args.input] for path in (part, os.path.dirname(part) or ".")}:
+    parts = [args.input] + args.input.split(",") if args.input else []
+    folders = [part if os.path.isdir(part) else os.path.dirname(part) or "." for part in parts]
+    if os.path.realpath(output.folder) in map(os.path.realpath, folders):
         fail("%s: is the folder of the inputs; choose another --output_dirname" % output.folder)
 
 
 # ---- when there is nothing to do ----
 
-def made_from(args, model_sha256, inputs, engine):
-    """All that decides a result and its times. engine: {what: value} of the engine and its device."""
-    options = {key: getattr(args, key) for key in ("batchsize", "outfmt", "loop", "warmup_count")}
-    if not inputs:
-        options.update(seconds=args.seconds, pure_data_type=args.pure_data_type)
-    return dict(options, version=VERSION, model=model_sha256, images=inputs and inputs.content_hash(),
-                python=platform.python_version(), numpy=np.__version__, machine=machine.description(), cpus=machine.cpus(), **engine)
+def made_from(args, model_sha256, inputs, engine, device):
+    """All that decides the scores of a run over files, or the times of a pure one, for which the device and this machine count.
+
+    engine, device: {what: value}.
+    """
+    decisive = dict({key: getattr(args, key) for key in ("batchsize", "outfmt", "loop")}, version=VERSION, model=model_sha256,
+                    images=inputs and inputs.content_hash(), **engine)
+    if inputs:
+        return decisive
+    options = {key: getattr(args, key) for key in ("seconds", "warmup_count", "pure_data_type")}
+    return dict(decisive, machine=machine.description(), cpus=machine.cpus(), **dict(options, **device))
 
 
-def is_kept(args, output, model_sha256, engine):
+def is_kept(args, output, model_sha256, engine, device):
     """Whether the results are there, whole, and of just this run: then it is said. The model itself is not opened for it."""
     summary = output.earlier()
     if args.overwrite or not summary or summary["made_from"].get("model") != model_sha256:
@@ -79,9 +84,9 @@ def is_kept(args, output, model_sha256, engine):
         inputs, model, want = None, summary["model"], summary["input"] is not None
         if args.input and want:  # what the summary says of a model with these very bytes is true of this one
             own = from_json(model["recipe"], output.summary_path) if model["recipe"] else None
-            inputs = prepared.find_inputs(args.input, model["input"]["dtype"], model["input"]["shape"], args.model, own, args.limit,
-                                          model.get("any_layout", False))
-        if bool(args.input) != want or made_from(args, model_sha256, inputs, engine) != summary["made_from"]:
+            inputs = prepared.find_inputs(args.input, model["input"]["dtype"], model["input"]["shape"], args.model, own,
+                                          args.limit, model.get("any_layout", False))
+        if bool(args.input) != want or made_from(args, model_sha256, inputs, engine, device) != summary["made_from"]:
             return False
         if not output.is_whole(summary):
             return False
@@ -141,7 +146,8 @@ def summarise(args, times, **run):
     figures = run.get("performance") or performance(times, run["batch_size"])
     summary = {"filesinfo": {}, "NPU_compute_time": statistics(times), "H2D_latency": statistics([]),
                "D2H_latency": statistics([]), "throughput": figures["images_per_second"], "npu_compute_time_list": times,
-               "args": sys.argv, "pid": os.getpid(), "schema": results.SCHEMA, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+               "args": sys.argv, "pid": os.getpid(), "schema": results.SCHEMA,
+               "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                "devices": [], "outfmt": args.outfmt, "machine": machine.description(), "vnni": machine.has_vnni(),
                "performance": figures, "h2d_ms": None, "d2h_ms": None, "wall": None, "npu": None, "parts": None}
     packages = dict({"python": platform.python_version(), "numpy": np.__version__}, **run.pop("packages"))
@@ -156,7 +162,8 @@ def show(args, summary, output):
         "min_ms", "max_ms", "mean_ms", "median_ms", "p90_ms", "p99_ms") if figures[key] is not None))
     if args.display_all_summary in YES:
         for key in ("H2D_latency", "D2H_latency"):
-            print("%s (ms): %s" % (key, ", ".join("%s %.3f" % pair for pair in (summary[key] or {}).items() if pair[0] != "count")))
+            figures_of_copies = [pair for pair in (summary[key] or {}).items() if pair[0] != "count"]
+            print("%s (ms): %s" % (key, ", ".join("%s %.3f" % pair for pair in figures_of_copies)))
     print("throughput: %.2f images/s (batch size %d, %d runs)" % (summary["throughput"], summary["batch_size"], figures["runs"]))
     if wall:
         parts = ["%s %.1f" % (key, wall[key]) for key in ("reading", "computing", "writing") if wall[key] is not None]
@@ -168,7 +175,7 @@ def show(args, summary, output):
 # ---- what outputs must be ----
 
 def check_outputs(path, outputs):
-    """Exit unless the first of a model's outputs [{name, dtype, shape of one image}] is the scores, and none else looks like them."""
+    """Exit unless the first of a model's outputs [{name, dtype, shape of one image}] is scores, and no other looks like them."""
     first = outputs[0]
     if first["dtype"] not in ("float16", "float32", "float64") or len(first["shape"]) != 1 or first["shape"][0] < 2:
         fail("%s: its first output %s is a %s of shape %s an image; scores are floats of shape (classes), at least 2"
@@ -179,12 +186,14 @@ def check_outputs(path, outputs):
         fail("%s: its outputs %s all look like scores (classes); export it with the scores alone" % (path, " and ".join(alike)))
 
 
-def require_text_holds(path, rows, outfmt):
-    """Exit where TXT's %f would make ties of the scores (images, classes) of a batch; called for every batch."""
-    if outfmt == "TXT" and len(rows) and (scores.are_probabilities(rows) or 2 * scores.flattened(rows) >= len(rows)):
+def require_text_holds(path, rows, seen=0, flattened=0):
+    """Exit where TXT's %f makes ties of the scores (images, classes) of a batch; called for every batch, with what came before.
+
+    Returns how many images it flattened so far: scores of a good net do that once in some 100 000 images.
+    """
+    flattened += scores.flattened(rows)
+    probabilities = len(rows) > 0 and scores.are_probabilities(rows)
+    if probabilities or flattened > (seen + len(rows)) // MOST_FLATTENED:
         fail("%s: its scores are %s, which TXT's %%f flattens into ties; use --outfmt BIN"
-             % (path, "probabilities" if scores.are_probabilities(rows) else "within less than 0.000001 of each other"))
-
-
-def is_option_name(text):
-    return re.match(r"\w+(,[^=,]+=[^,]*)*$", text) is not None
+             % (path, "probabilities" if probabilities else "within less than 0.000001 of each other"))
+    return flattened

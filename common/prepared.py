@@ -1,6 +1,7 @@
-"""A prepared folder: one .bin file an image, .recipe.json (how they were made) and .manifest (of which images), perhaps in shards.
+"""A prepared folder: one .bin file an image, .recipe.json (how they were made), .manifest (of which images), perhaps in shards.
 
-imagenet_torch_preprocess.py writes it; the engines and the calibration read it through find_inputs, which takes folders made by hand, too.
+imagenet_torch_preprocess.py writes it; the engines and the calibration read it through find_inputs, which takes folders made by
+hand, too.
 """
 import collections
 import json
@@ -16,8 +17,8 @@ RECIPE, MANIFEST = ".recipe.json", ".manifest"
 VERSION = 2  # of what the preprocessing writes; raised when the values of a .bin or these two files change
 REMEDY = "; prepare the images again with imagenet_torch_preprocess.py"
 
-# A line of the manifest, a JSON list. source: path of the image. The hashes are XXH3-128, the stats files.stat_of; a bin_hash of ""
-# vouches for nothing: the .bin is still to be made.
+# A line of the manifest, a JSON list. source: path of the image. The hashes are XXH3-128, the stats files.stat_of; a bin_hash of
+# "" vouches for nothing: the .bin is still to be made.
 Image = collections.namedtuple("Image", "name source source_hash source_stat bin_hash bin_stat")
 # A file for a model. offset: where the values begin in it; image: what tells the picture, see image_of.
 Input = collections.namedtuple("Input", "name path bytes offset hash stat image")
@@ -47,7 +48,7 @@ def read_record(folder):
 
 
 def read_manifest(folder):
-    """{name: Image}, the last line of a name counting. Lines torn by a kill are passed over; an older version's vouch for nothing."""
+    """{name: Image}, the last line of a name counting. Lines torn by a kill are passed over, an older version's say nothing."""
     images = {}
     try:
         lines = files.read(os.path.join(folder, MANIFEST)).decode("utf-8", "replace").split("\n")
@@ -92,12 +93,13 @@ class Inputs:
 
     def summary(self):
         """What a summary says of the input."""
-        return {"path": self.path, "images": len(self.files), "recipe": self.recipe and self.recipe.as_json(), "limit": self.limit,
-                "source": self.record.get("source"), "set_hash": self.record.get("set_hash"), "shard": self.record.get("shard")}
+        return {"path": self.path, "images": len(self.files), "recipe": self.recipe and self.recipe.as_json(),
+                "limit": self.limit, "source": self.record.get("source"), "set_hash": self.record.get("set_hash"),
+                "shard": self.record.get("shard")}
 
 
 def image_of(image, bin_hash):
-    """What tells a picture from another of its name: the hash of its source, or of the .bin where no manifest tells the source."""
+    """What tells a picture from another of its name: its source's hash, or the .bin's where no manifest tells the source."""
     return image.source_hash if image else "bin:" + bin_hash
 
 
@@ -138,7 +140,7 @@ def folder_of(path):
 
 
 def read_prepared(folder, paths, whole):
-    """(record, {name: Image}) of a folder of the preprocessing's making, (None, {}) of another; exits unless all paths are in it."""
+    """(record, {name: Image}) of a folder of the preprocessing, (None, {}) of another; exits unless all paths are in it."""
     record = read_record(folder)
     if record is None and not os.path.lexists(os.path.join(folder, MANIFEST)):
         return None, {}
@@ -166,11 +168,11 @@ def check_input(path, name, image, dtype, shape):
     if path.lower().endswith(".npy"):
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
+            offset = array.offset
         except Exception as error:  # numpy reads the header as Python; whatever that raises, it is none
             fail("%s: is no .npy of an array: %s" % (path, error))
         if array.dtype != dtype or array.shape not in (shape, (1,) + shape) or not array.flags.c_contiguous:
             fail("%s: holds %s of shape %s, the model takes %s of %s in C order" % (path, array.dtype, array.shape, dtype, shape))
-        offset = array.offset
     if found != offset + size:
         fail("%s: holds %d bytes; one image of the model's input, %s %s, has %d: made for another model, or truncated"
              % (path, found - offset, dtype, list(shape), size))
@@ -189,7 +191,7 @@ def read_into(row, source):
     except OSError as error:
         raise OSError(error.errno, error.strerror, source.path) from None
     if not whole or not vouched and files.xxh(row if not source.offset else files.read(source.path)) != source.hash:
-        fail("%s: is not as it was prepared (damaged, or another file)%s" % (source.path, REMEDY))
+        fail("%s: is not what it was when it was looked at (damaged, or replaced)%s" % (source.path, REMEDY))
 
 
 def require_content(inputs):
@@ -198,5 +200,5 @@ def require_content(inputs):
     with command.progress(len(doubted), "file", "verify") as bar:
         for each in doubted:
             if files.xxh(files.read(each.path)) != each.hash:
-                fail("%s: is not as it was prepared (damaged, or another file)%s" % (each.path, REMEDY))
+                fail("%s: is not what it was when it was looked at (damaged, or replaced)%s" % (each.path, REMEDY))
             bar.update(1)

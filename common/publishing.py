@@ -38,7 +38,8 @@ class Output:
                 listed = results.outfiles(summary)
         others = sorted(set(names) - set(listed) - {PENDING, LOCK, PROGRESS, OLD})
         if others:
-            fail("%s: holds files that no summary of ours lists, first %s, and would be replaced%s" % (self.folder, others[0], ADVICE))
+            fail("%s: holds files that no summary of ours lists, first %s, and would be replaced%s"
+                 % (self.folder, others[0], ADVICE))
         return summary if path and summary["schema"] == results.SCHEMA else None
 
     def is_whole(self, summary):
@@ -59,17 +60,18 @@ class Output:
     def take(self):
         """Be the one writer; made for good by publish, given back by discard or keep."""
         os.makedirs(os.path.dirname(self.folder) or ".", exist_ok=True)
-        if os.path.lexists(self.partial) and (os.path.islink(self.partial) or not os.path.isdir(self.partial)):
+        taken = os.path.isfile(os.path.join(self.partial, LOCK))
+        if os.path.lexists(self.partial) and not taken and (not os.path.isdir(self.partial) or os.listdir(self.partial)):
             fail("%s: is no folder of this suite's; move it away" % self.partial)
         os.makedirs(self.partial, 0o750, exist_ok=True)
         os.chmod(self.partial, 0o750)  # newer ais_bench writes only where others cannot read
         self.held = files.lock(self.partial, LOCK)
         self.settle()
 
-    def resume(self, made_from):
+    def resume(self, made_from, afresh=False):
         """Take up the journal of an earlier run that was made from the same, or begin one. self.lines: its batches, whose
         {file name: [XXH3-128, stat_of]} stands under "files"."""
-        head, lines = self._read_journal()
+        head, lines = (None, []) if afresh else self._read_journal()
         if head is not None and head != made_from:
             print("%s: an unfinished run with other %s stands there; starting afresh" % (
                 self.partial, ", ".join(sorted(key for key in made_from if made_from[key] != head.get(key)))))
@@ -85,8 +87,7 @@ class Output:
     def journal(self, line):
         data = (json.dumps(line) + "\n").encode()
         try:
-            if self.progress.write(data) != len(data):
-                raise OSError(28, os.strerror(28))
+            files.write_bytes(self.progress, data)
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.progress.name) from None
 
@@ -100,7 +101,8 @@ class Output:
         for part in text.split(b"\n")[:-1]:  # what a kill tore has no newline
             try:
                 line = json.loads(part.decode())
-                if lines and not all(files.is_same(os.path.join(self.partial, name), *state) for name, state in line["files"].items()):
+                written = line["files"] if lines else {}
+                if not all(files.is_same(os.path.join(self.partial, name), *state) for name, state in written.items()):
                     break
             except (ValueError, LookupError, TypeError, AttributeError):
                 break
@@ -112,8 +114,7 @@ class Output:
         path = os.path.join(self.partial, name)
         try:
             with open(path, "wb", 0) as file:
-                if file.write(data) != len(data):
-                    raise OSError(28, os.strerror(28))
+                files.write_bytes(file, data)
                 return [files.xxh(data), files.stat_of(os.fstat(file.fileno()))]
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from None

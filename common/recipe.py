@@ -93,7 +93,7 @@ def from_options(parser, args, model_type="resnet", dtype="float32"):
 
 
 def from_json(value, path):
-    """The Recipe that a file carries (an object, or its text); a field that it lacks has the default it had before there was one."""
+    """The Recipe that a file carries (an object, or its text); a field it lacks has the value it had before there was one."""
     try:
         value = dict(ADDED_LATER, **(json.loads(value) if isinstance(value, str) else value))
         recipe = Recipe(**value)
@@ -118,8 +118,8 @@ def difference(first, second, fields=tuple(FIELDS)):
 
 
 def check_fits(recipe, path, dtype, shape, own=None, any_layout=False):
-    """Exit unless the images that a recipe makes are what a model takes: by its input (dtype's name, shape of one image), and by its
-    own Recipe where it has one. any_layout: the input is an .om's whose AIPP takes another layout than its graph."""
+    """Exit unless the images that a recipe makes are what a model takes: by its input (dtype's name, shape of one image), and by
+    its own Recipe where it has one. any_layout: the input is an .om's whose AIPP takes another layout than its graph."""
     order = sorted if any_layout else list
     problem = difference(recipe, own, tuple(FIELDS))
     if not problem and recipe.dtype != dtype:

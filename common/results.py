@@ -1,7 +1,7 @@
 """A folder of results: what lies in it, what its summary says, and which images two of them share.
 
-NAME_0.txt (.bin, .npy) an image, as ais_bench names them, in the folder, in device*/ or in shardK_of_N/ folders; beside each of these
-DIRNAME_summary.json, ais_bench's keys and ours. publishing.py writes all that; this reads it.
+NAME_0.txt (.bin, .npy) an image, as ais_bench names them, in the folder, in device*/ or in shardK_of_N/ folders; beside each of
+these DIRNAME_summary.json, ais_bench's keys and ours. publishing.py writes all that; this reads it.
 """
 import collections
 import os
@@ -77,8 +77,8 @@ def find_summary(folder, names):
 class Results:
     """All results in a folder, of one run's making.
 
-    files: {image name: Result} of the first outputs; parts: the Parts that hold them; run: the summary's RUN_KEYS; dtype: name, or
-    None where nothing is recorded; classes: likewise; sha256: of the summary, a list where there are several, None where there is none.
+    files: {image name: Result} of the first outputs; parts: the Parts that hold them; run: the summary's RUN_KEYS; dtype (a name)
+    and classes: None where nothing is recorded; sha256: of the summary, a list where there are several, None where there is none.
     """
 
     def __init__(self, folder):
@@ -137,7 +137,8 @@ class Results:
             fail("%s and %s: are results of the same image; remove the stale one" % (other.path, result.path))
         first = next(iter(self.files.values()))
         if result.outfmt != first.outfmt:
-            fail("%s: is no .%s as %s, so of another run; remove the stale ones" % (result.path, first.outfmt.lower(), first.path))
+            fail("%s: is no .%s as %s, so of another run; remove the stale ones"
+                 % (result.path, first.outfmt.lower(), first.path))
 
     def _require_equal_runs(self):
         """The parts must be of one run: everything but the device, the times and the share of the images."""
@@ -189,14 +190,15 @@ class Results:
         return names[::max(1, len(names) // count)]
 
     def settle_classes(self):
-        """The number of classes, from the summary or from what most of some results have; sets dtype where nothing recorded it."""
+        """The number of classes, from the summary or from what most of some results have."""
         if self.classes is None:
             sizes = collections.Counter(self.scores(name).size for name in self.some_names())
             self.classes = sizes.most_common(1)[0][0]
         return self.classes
 
 
-ALIKE = ("engines", "precisions", "batch sizes", "models", "outputs", "packages", "recipes", "sets of images", "folders of images")
+ALIKE = ("engines", "precisions", "batch sizes", "models", "outputs", "packages", "recipes", "sets of images",
+         "folders of images")
 
 
 def run_of(part):
@@ -204,7 +206,8 @@ def run_of(part):
     summary = part.summary or {}
     model, given = summary.get("model") or {}, summary.get("input") or {}
     return ([summary.get(key) for key in ("engine", "precision", "batch_size")] + [model.get("sha256")]
-            + [summary.get(key) for key in ("outputs", "packages")] + [given.get(key) for key in ("recipe", "set_hash", "source")])
+            + [summary.get(key) for key in ("outputs", "packages")]
+            + [given.get(key) for key in ("recipe", "set_hash", "source")])
 
 
 def require_whole_shards(folder, shards):

@@ -43,7 +43,7 @@ def as_text(values):
 
 
 def decode(data, outfmt, dtype=None):
-    """The scores of one result's bytes as a 1-d array; of TXT in %f as int64 millionths, which rank alike. ValueError says what is wrong.
+    """The scores of one result's bytes as a 1-d array; of TXT in %f as int64 millionths, which rank alike. Else ValueError.
 
     dtype: what the summary says of BIN and NPY; without it BIN is taken for float32, and huge values are doubted.
     """
