@@ -1,15 +1,15 @@
 # shellcheck shell=bash
 # Brings CANN's environment into a shell script; sourced. PYTHON names the Python to ask.
 
-# Sources CANN's set_env.sh, or says why not (1). It reads unset variables and may end in a failing command: not under this strictness.
+# Takes over the environment that CANN's set_env.sh makes, or says why not (1). In a shell of its own, since it reads unset
+# variables, may end in a failing command, and sets variables of its own.
 source_set_env() {
-  local place root
-  root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-  place=$("$PYTHON" "$root/tools/npu_info.py" --set-env) || return 1
-  set +eu
+  local place entry
+  place=$("$PYTHON" "$(dirname "${BASH_SOURCE[0]}")/../tools/npu_info.py" --set-env) || return 1
   # shellcheck disable=SC1090 # the path is known only here
-  . "$place" >/dev/null
-  set -eu
+  while IFS= read -r -d '' entry; do
+    [[ ! $entry =~ ^[A-Za-z_][A-Za-z0-9_]*= ]] || export "${entry?}"
+  done < <(set +eu && . "$place" >/dev/null; env -0)
   clean_pythonpath
 }
 
