@@ -121,7 +121,7 @@ def as_written(path):
 
 def lines_of(data):
     """The lines of a text file's bytes without the spaces around them: UTF-8 with or without BOM, any line ends."""
-    return [line.strip() for line in data.decode("utf-8-sig", "surrogateescape").replace("\r", "\n").split("\n")]
+    return [line.strip() for line in re.split("\r\n?|\n", data.decode("utf-8-sig", "surrogateescape"))]
 
 
 # ---- writing ----
