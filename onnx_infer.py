@@ -41,7 +41,7 @@ def read_model(path):
     """The bytes of an ONNX file that is one whole file."""
     if path.endswith(".om"):
         fail("%s: an .om runs on an NPU alone, with npu_infer.py; here give the .onnx it was made from" % path)
-    if not os.path.isfile(path):
+    if not os.path.lexists(path):
         fail("%s: no such model file" % path)
     data = files.read(path)
     if graph.may_be_external(data):  # ONNX Runtime would take whatever lies under that name in the current folder
@@ -146,7 +146,7 @@ def compute(model, batch, loop, times):
         times.append((time.perf_counter() - start) * 1000)
     for output in outputs:
         if not isinstance(output, np.ndarray) or output.dtype.kind not in "fiub" or output.shape[:1] != (len(batch),):
-            fail("%s: an output is no tensor of numbers with a row an image, but %s for a batch of %d"
+            fail("%s: its output of shape %s for a batch of %d has no row an image; scores are of shape (batch, classes)"
                  % (model.path, list(np.shape(output)), len(batch)))
     return [output.astype("<f4", copy=False) if output.dtype.kind == "f" else output for output in outputs]
 
@@ -182,6 +182,7 @@ def infer(args, model, inputs, output):
         read_batch(groups[len(lines)], batch)
         compute(model, batch, args.warmup_count, [])
     wall = dict(lines[-1]["wall"]) if lines else dict.fromkeys(("seconds", "reading", "computing", "writing"), 0.0)
+    flattened = lines[-1]["flattened"] if lines else 0
     begin, resumed = time.perf_counter() - wall["seconds"], bool(lines)
     with command.progress(len(inputs.files), "file", "infer", min(len(lines) * size, len(inputs.files))) as bar:
         for index in range(len(lines), len(groups)):
@@ -194,8 +195,9 @@ def infer(args, model, inputs, output):
             wall["computing"] += sum(times) / 1000
             line = {"times": times, "outputs": describe_outputs(model, outputs), "files": {}}
             rows = outputs[0][:len(groups[index])]
-            inference.require_text_holds(model.path, rows, args.outfmt)
-            line["probabilities"] = scores.are_probabilities(rows)
+            if args.outfmt == "TXT":
+                flattened = inference.require_text_holds(model.path, rows, index * size, flattened)
+            line["flattened"], line["probabilities"] = flattened, scores.are_probabilities(rows)
             if output:
                 line["files"] = write_batch(output, groups[index], outputs, args.outfmt)
             wall["writing"] += time.perf_counter() - start
@@ -245,11 +247,11 @@ def parse_args():
     return args
 
 
-def run(args, data, sha256, engine, output):
+def run(args, data, sha256, engine, device, output):
     model = open_model(args, data)
     inputs = args.input and prepared.find_inputs(args.input, model.dtype, model.shape[1:], args.model,
                                                  model.properties["recipe"], args.limit)
-    made_from = inference.made_from(args, sha256, inputs, engine)
+    made_from = inference.made_from(args, sha256, inputs, engine, device)
     if output:
         output.take()
         output.resume(made_from, afresh=not inputs)  # pure inference is measured in one go
@@ -277,15 +279,15 @@ def main():
     args = parse_args()
     data = read_model(args.model)
     sha256 = files.sha256(data)
-    engine = {"onnxruntime": machine.version("onnxruntime"), "provider": args.provider, "threads": args.threads}
+    engine, device = {"onnxruntime": machine.version("onnxruntime"), "provider": args.provider}, {"threads": args.threads}
     output = publishing.Output(args.output, args.output_dirname) if args.output else None
     if output:
         inference.check_output(args, output)
-        if inference.is_kept(args, output, sha256, engine):
+        if inference.is_kept(args, output, sha256, engine, device):
             return 0
         if args.check:
             return 1
-    return run(args, data, sha256, engine, output)
+    return run(args, data, sha256, engine, device, output)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def as_written(path):
 
 def lines_of(data):
     """The lines of a text file's bytes without the spaces around them: UTF-8 with or without BOM, any line ends."""
-    return [line.strip() for line in data.decode("utf-8-sig", "surrogateescape").replace("\r", "\n").split("\n")]
+    return [line.strip() for line in re.split("\r\n?|\n", data.decode("utf-8-sig", "surrogateescape"))]
 
 
 # ---- writing ----
@@ -158,7 +158,7 @@ def write_all(contents):
                 file = stack.enter_context(open(temporary, "xb", 0))
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(file, fcntl.LOCK_EX)
-                _write_bytes(file, data)
+                write_bytes(file, data)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, path) from None
             ready.append((temporary, path))
@@ -170,14 +170,14 @@ def write_quickly(path, data, temporary):
     """write() for workers that write thousands, each under a temporary name of its own in a folder that is locked."""
     try:
         with open(temporary, "wb", 0) as file:
-            _write_bytes(file, data)
+            write_bytes(file, data)
         os.replace(temporary, path)
         return stat_of(os.stat(path))
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
 
 
-def _write_bytes(file, data):
+def write_bytes(file, data):
     view = memoryview(data)
     while view:
         view = view[file.write(view):]

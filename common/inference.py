@@ -15,6 +15,7 @@ VERSION = 2  # of what an engine leaves; raised when results or the meaning of a
 T_975_9 = 2.262157  # Student's t for a 95 % interval from ten batch means
 PURE = "pure_infer_data"  # what ais_bench calls the one result of a run without input
 P90_FROM, P99_FROM, INTERVAL_FROM = 10, 100, 20  # runs; of fewer a percentile is no more than the largest
+MOST_FLATTENED = 1000  # at most one in so many images may have scores that %f makes equal: TXT is refused beyond
 YES = ("1", "true", "yes", "y", "t")
 
 
@@ -61,17 +62,20 @@ def check_output(args, output):
 
 # ---- when there is nothing to do ----
 
-def made_from(args, model_sha256, inputs, engine):
-    """All that decides a result and its times. engine: {what: value} of the engine and its device."""
-    options = {key: getattr(args, key) for key in ("batchsize", "outfmt", "loop", "warmup_count")}
-    if not inputs:
-        options.update(seconds=args.seconds, pure_data_type=args.pure_data_type)
-    here = {"python": platform.python_version(), "numpy": np.__version__, "machine": machine.description(),
-            "cpus": machine.cpus()}
-    return dict(options, version=VERSION, model=model_sha256, images=inputs and inputs.content_hash(), **dict(here, **engine))
+def made_from(args, model_sha256, inputs, engine, device):
+    """All that decides the scores of a run over files, or the times of a pure one, for which the device and this machine count.
+
+    engine, device: {what: value}.
+    """
+    decisive = dict({key: getattr(args, key) for key in ("batchsize", "outfmt", "loop")}, version=VERSION, model=model_sha256,
+                    images=inputs and inputs.content_hash(), **engine)
+    if inputs:
+        return decisive
+    options = {key: getattr(args, key) for key in ("seconds", "warmup_count", "pure_data_type")}
+    return dict(decisive, machine=machine.description(), cpus=machine.cpus(), **dict(options, **device))
 
 
-def is_kept(args, output, model_sha256, engine):
+def is_kept(args, output, model_sha256, engine, device):
     """Whether the results are there, whole, and of just this run: then it is said. The model itself is not opened for it."""
     summary = output.earlier()
     if args.overwrite or not summary or summary["made_from"].get("model") != model_sha256:
@@ -82,7 +86,7 @@ def is_kept(args, output, model_sha256, engine):
             own = from_json(model["recipe"], output.summary_path) if model["recipe"] else None
             inputs = prepared.find_inputs(args.input, model["input"]["dtype"], model["input"]["shape"], args.model, own,
                                           args.limit, model.get("any_layout", False))
-        if bool(args.input) != want or made_from(args, model_sha256, inputs, engine) != summary["made_from"]:
+        if bool(args.input) != want or made_from(args, model_sha256, inputs, engine, device) != summary["made_from"]:
             return False
         if not output.is_whole(summary):
             return False
@@ -182,8 +186,14 @@ def check_outputs(path, outputs):
         fail("%s: its outputs %s all look like scores (classes); export it with the scores alone" % (path, " and ".join(alike)))
 
 
-def require_text_holds(path, rows, outfmt):
-    """Exit where TXT's %f would make ties of the scores (images, classes) of a batch; called for every batch."""
-    if outfmt == "TXT" and len(rows) and (scores.are_probabilities(rows) or 2 * scores.flattened(rows) >= len(rows)):
+def require_text_holds(path, rows, seen=0, flattened=0):
+    """Exit where TXT's %f makes ties of the scores (images, classes) of a batch; called for every batch, with what came before.
+
+    Returns how many images it flattened so far: scores of a good net do that once in some 100 000 images.
+    """
+    flattened += scores.flattened(rows)
+    probabilities = len(rows) > 0 and scores.are_probabilities(rows)
+    if probabilities or flattened > (seen + len(rows)) // MOST_FLATTENED:
         fail("%s: its scores are %s, which TXT's %%f flattens into ties; use --outfmt BIN"
-             % (path, "probabilities" if scores.are_probabilities(rows) else "within less than 0.000001 of each other"))
+             % (path, "probabilities" if probabilities else "within less than 0.000001 of each other"))
+    return flattened

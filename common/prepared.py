@@ -168,11 +168,11 @@ def check_input(path, name, image, dtype, shape):
     if path.lower().endswith(".npy"):
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
+            offset = array.offset
         except Exception as error:  # numpy reads the header as Python; whatever that raises, it is none
             fail("%s: is no .npy of an array: %s" % (path, error))
         if array.dtype != dtype or array.shape not in (shape, (1,) + shape) or not array.flags.c_contiguous:
             fail("%s: holds %s of shape %s, the model takes %s of %s in C order" % (path, array.dtype, array.shape, dtype, shape))
-        offset = array.offset
     if found != offset + size:
         fail("%s: holds %d bytes; one image of the model's input, %s %s, has %d: made for another model, or truncated"
              % (path, found - offset, dtype, list(shape), size))
@@ -191,7 +191,7 @@ def read_into(row, source):
     except OSError as error:
         raise OSError(error.errno, error.strerror, source.path) from None
     if not whole or not vouched and files.xxh(row if not source.offset else files.read(source.path)) != source.hash:
-        fail("%s: is not as it was prepared (damaged, or another file)%s" % (source.path, REMEDY))
+        fail("%s: is not what it was when it was looked at (damaged, or replaced)%s" % (source.path, REMEDY))
 
 
 def require_content(inputs):
@@ -200,5 +200,5 @@ def require_content(inputs):
     with command.progress(len(doubted), "file", "verify") as bar:
         for each in doubted:
             if files.xxh(files.read(each.path)) != each.hash:
-                fail("%s: is not as it was prepared (damaged, or another file)%s" % (each.path, REMEDY))
+                fail("%s: is not what it was when it was looked at (damaged, or replaced)%s" % (each.path, REMEDY))
             bar.update(1)

@@ -60,7 +60,8 @@ class Output:
     def take(self):
         """Be the one writer; made for good by publish, given back by discard or keep."""
         os.makedirs(os.path.dirname(self.folder) or ".", exist_ok=True)
-        if os.path.lexists(self.partial) and (os.path.islink(self.partial) or not os.path.isdir(self.partial)):
+        taken = os.path.isfile(os.path.join(self.partial, LOCK))
+        if os.path.lexists(self.partial) and not taken and (not os.path.isdir(self.partial) or os.listdir(self.partial)):
             fail("%s: is no folder of this suite's; move it away" % self.partial)
         os.makedirs(self.partial, 0o750, exist_ok=True)
         os.chmod(self.partial, 0o750)  # newer ais_bench writes only where others cannot read
@@ -86,8 +87,7 @@ class Output:
     def journal(self, line):
         data = (json.dumps(line) + "\n").encode()
         try:
-            if self.progress.write(data) != len(data):
-                raise OSError(28, os.strerror(28))
+            files.write_bytes(self.progress, data)
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.progress.name) from None
 
@@ -114,8 +114,7 @@ class Output:
         path = os.path.join(self.partial, name)
         try:
             with open(path, "wb", 0) as file:
-                if file.write(data) != len(data):
-                    raise OSError(28, os.strerror(28))
+                files.write_bytes(file, data)
                 return [files.xxh(data), files.stat_of(os.fstat(file.fileno()))]
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from None
