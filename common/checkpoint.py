@@ -1,0 +1,389 @@
+"""A checkpoint: what people call one, read without running anything of it, and the ResNet34 in it.
+
+torch never sees the file. Its pickle is read with one class for tensors and one for whatever else is no plain value; neither does
+anything. A tensor's numbers are looked up in the file's bytes when they are wanted, so that what a file claims allocates nothing.
+"""
+import collections
+import contextlib
+import io
+import pickle
+import re
+import resource
+import struct
+import zipfile
+
+from common import files
+from common.command import Failure, fail, first_line
+
+WEIGHTS_URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"  # torchvision's, as the guide downloads them
+LARGEST = 1 << 30  # bytes: ResNet34 is 87 MB in float32, in float64 with Adam's two moments 0.5 GB
+MOST_CLASSES = 100000  # ImageNet-21k has 21 841; a head of so many is 205 MB
+DEEPEST = 8  # dictionaries in dictionaries
+ADVICE = "save only the weights: torch.save(model.state_dict(), ...)"
+SHOWN_KEYS = 5
+FLOATS = {"Float": "<f4", "Double": "<f8", "Half": "<f2", "BFloat16": "<u2"}  # a storage's type, and numpy's for its bytes
+ITEM_BYTES = {"Float": 4, "Double": 8, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
+              "ComplexFloat": 8, "ComplexDouble": 16, "Untyped": 1, "QInt8": 1, "QUInt8": 1, "QInt32": 4}
+SAFETENSORS = {"F32": "Float", "F64": "Double", "F16": "Half", "BF16": "BFloat16"}
+
+TRUNK, HEAD = "layer1.0.conv1.weight", "fc.weight"  # every ResNet has them
+WIDTHS, BLOCKS = (64, 128, 256, 512), (3, 4, 6, 3)  # of ResNet34's stages
+DEPTHS = {(False, (2, 2, 2, 2)): 18, (False, BLOCKS): 34,  # has it bottlenecks, blocks a stage
+          (True, BLOCKS): 50, (True, (3, 4, 23, 3)): 101, (True, (3, 8, 36, 3)): 152}
+RELATIVES = {r"\.se\.": "SE-ResNet34", r"conv1\.0\.weight": "ResNet34-D (with a deep stem)"}  # by a key that only they have
+
+Weights = collections.namedtuple("Weights", "tensors classes source")  # {torchvision's name: float32 array}, number, a line
+
+
+# ---- what a pickle is made of ----
+
+class Tensor:
+    """What torch's classes and functions that make tensors are here: they note their arguments."""
+    storage, offset, shape, strides = None, 0, (), ()
+
+    def __init__(self, *arguments):
+        self.__setstate__(arguments)
+
+    def __setstate__(self, state):
+        if not isinstance(state, tuple) or not state:
+            return
+        if state[0] is Tensor and len(state) > 2:  # _rebuild_from_type_v2(function, type, its arguments, ...)
+            self.__setstate__(state[2])
+        elif isinstance(state[0], Tensor):  # a Parameter is what it is made of
+            self.__dict__ = state[0].__dict__
+        elif isinstance(state[0], Storage) and len(state) > 3:
+            numbers = state[1:2] + tuple(state[2]) + tuple(state[3])
+            if len(state[2]) != len(state[3]) or not all(type(number) is int and number >= 0 for number in numbers):
+                raise pickle.UnpicklingError("a tensor has no such shape")
+            self.storage, self.offset, self.shape, self.strides = state[0], state[1], tuple(state[2]), tuple(state[3])
+
+    @property
+    def dtype(self):
+        return self.storage.dtype if self.storage else "no plain"
+
+    def numbers(self):
+        """A float32 array of its own."""
+        import numpy as np
+        flat = np.frombuffer(self.storage.read(), FLOATS[self.dtype])[self.offset:]
+        if sum((side - 1) * step for side, step in zip(self.shape, self.strides)) >= len(flat):
+            raise ValueError("a tensor has fewer numbers than its shape says")
+        flat = np.lib.stride_tricks.as_strided(flat, self.shape, [step * flat.itemsize for step in self.strides])
+        if self.dtype == "BFloat16":  # the upper half of a float32
+            flat = (flat.astype(np.uint32) << 16).view(np.float32)
+        with np.errstate(over="ignore"):
+            return np.array(flat, np.float32)
+
+
+class Storage:
+    """The numbers that tensors are cut from. read: a function that gives their bytes."""
+
+    def __init__(self, dtype, read=None):
+        self.dtype, self.read = dtype, read
+
+    def __setstate__(self, state):
+        pass
+
+
+class Thing(dict):
+    """What everything else is here: it may be called, made, filled and given a state, and keeps only items."""
+    is_model = False
+
+    def __init__(self, *arguments):
+        super().__init__()
+        if type(self).__module__ == "collections":  # Python 2 pickled an OrderedDict as a call with its pairs
+            self.update(*[pairs for pairs in arguments if isinstance(pairs, (list, dict))])
+        self.__setstate__(arguments)
+
+    def __setstate__(self, state):
+        for part in state if isinstance(state, tuple) else (state,):
+            self.is_model = self.is_model or (isinstance(part, dict) and "_modules" in part)
+
+    def append(self, *items):
+        pass
+
+    add = extend = append
+    __hash__, __eq__ = object.__hash__, object.__eq__
+
+
+class Unpickler(pickle.Unpickler):
+    """Imports nothing: every name becomes one of the classes above, or tuple."""
+
+    def __init__(self, file):
+        super().__init__(file, encoding="latin1")  # Python 2's strings
+        self.storages = {}
+
+    def find_class(self, module, name):
+        if module.split(".")[0] == "torch" and re.match(r"_rebuild|[A-Za-z]*Tensor\Z|Parameter\Z", name):
+            return Tensor
+        return tuple if (module, name) == ("torch", "Size") else type(name, (Thing,), {"__module__": module})
+
+    def persistent_load(self, saved):
+        if saved[0] == "module":  # a class with its source, in the format before torch 1.6
+            return saved[1]
+        if saved[0] != "storage" or saved[5:] not in ((), (None,)):
+            raise pickle.UnpicklingError("a storage of a kind that torch no longer writes")
+        return self.storages.setdefault(saved[2], Storage(saved[1].__name__.replace("Storage", "")))
+
+
+# ---- the three formats ----
+
+def read(path):
+    """(bytes, SHA-256) of a checkpoint; exits where the file's name (torch.hub's NAME-HEX.pth) has another hash."""
+    try:
+        data = files.read(path, LARGEST)
+    except FileNotFoundError:
+        fail("%s: no such weight file; get it with: wget %s" % (path, WEIGHTS_URL))
+    digest = files.sha256(data)
+    # Eight digits at least, as torch.hub writes them; no date or time, and not the end of a UUID.
+    named = re.search(r"(?<!-[0-9a-f]{4})-([0-9a-f]{8,64})\.[^./]+$", path)
+    if named and not digest.startswith(named.group(1)) and not re.fullmatch(
+            r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])|\d{9,}", named.group(1)):
+        fail("%s: its SHA-256 starts with %s, its name says %s: the file is damaged or another one; download it again "
+             "(or rename it, if that part of the name is no hash)" % (path, digest[:len(named.group(1))], named.group(1)))
+    return data, digest
+
+
+@contextlib.contextmanager
+def readable(path, data):
+    """Whatever is wrong with a file ends in a sentence, and reading it takes little more memory than it has bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    allowed = 2 * len(data) + (512 << 20)
+    limits = [limit for limit in (now + allowed, soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+    try:
+        yield
+    except Failure:
+        raise
+    except MemoryError:
+        fail("%s: refused: loading it takes more than %.0f MB, far more than the file has; no ResNet34 does"
+             % (path, allowed / 1e6))
+    except Exception as error:  # of pickle, zipfile, numpy and safetensors: a dozen kinds
+        fail("%s: is no PyTorch checkpoint, or is truncated or damaged: %s" % (path, first_line(error)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def load(path, data):
+    """What a checkpoint holds: dictionaries, lists and plain values, and Tensor and Thing in them."""
+    if data[:2] == b"PK":
+        return load_zip(path, data)
+    if data[8:9] == b"{" and struct.unpack("<Q", data[:8])[0] <= len(data):
+        return load_safetensors(path, data)
+    if data[257:262] == b"ustar":
+        fail("%s: is a tar archive, as PyTorch before 0.1.10 wrote it; load it where it was made and %s" % (path, ADVICE))
+    return load_stream(data)
+
+
+def load_zip(path, data):
+    """torch.save's format since 1.6: NAME/data.pkl, and NAME/data/KEY for each storage."""
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    names = archive.namelist()
+    code = [name for name in names if re.search(r"(^|/)code/|\.py$|\.so$|(^|/)constants\.pkl$", name)]
+    if code:
+        fail("%s: refused: it is a TorchScript archive or another one that holds code (%s); %s" % (path, code[0], ADVICE))
+    unpacked = sum(record.file_size for record in archive.infolist())
+    if unpacked > len(data):
+        fail("%s: refused: its %.0f MB unpack to %.0f MB, and torch.save never compresses; if the file is your own, load it and "
+             "torch.save it again" % (path, len(data) / 1e6, unpacked / 1e6))
+    folders = [name[:-8] for name in names if re.search(r"(^|/)data\.pkl$", name)]
+    if len(folders) != 1:
+        raise ValueError("it is a zip archive, but not torch.save's")
+    if folders[0] + "byteorder" in names and archive.read(folders[0] + "byteorder") != b"little":
+        raise ValueError("it is a big-endian machine's")
+    unpickler = Unpickler(io.BytesIO(archive.read(folders[0] + "data.pkl")))
+    content = unpickler.load()
+    for key, storage in unpickler.storages.items():
+        storage.read = lambda key=key: archive.read("%sdata/%s" % (folders[0], key))
+    return content
+
+
+def load_stream(data):
+    """torch.save's format before 1.6: magic number, version, machine, content, the storages' keys, then their bytes."""
+    file = io.BytesIO(data)
+    if [Unpickler(file).load() for _ in range(3)][:2] != [0x1950a86a20f9469cfc6c, 1001]:
+        raise ValueError("it is a pickle, but not torch.save's")
+    unpickler = Unpickler(file)
+    content = unpickler.load()
+    for key in Unpickler(file).load():
+        storage = unpickler.storages[key]
+        size = struct.unpack("<q", file.read(8))[0] * ITEM_BYTES[storage.dtype]
+        start = file.tell()
+        if not 0 <= size <= len(data) - start:
+            raise ValueError("it ends within a storage")
+        storage.read = lambda start=start, size=size: memoryview(data)[start:start + size]
+        file.seek(start + size)
+    return content
+
+
+def load_safetensors(path, data):
+    try:
+        from safetensors import deserialize
+    except ImportError:
+        fail("%s: is in the safetensors format; to read it: pip install safetensors" % path)
+    content = {}
+    for name, value in deserialize(data):
+        storage = Storage(SAFETENSORS.get(value["dtype"], value["dtype"]), lambda value=value: bytes(value["data"]))
+        strides = [1]
+        for side in value["shape"][:0:-1]:
+            strides.insert(0, strides[0] * side)
+        content[name] = Tensor(storage, 0, value["shape"], strides[:len(value["shape"])])
+    return content
+
+
+# ---- the ResNet34 in it ----
+
+def shapes(classes):
+    """{name: shape} of the tensors that torchvision's resnet34 computes with."""
+    layers, before = [("conv1", "bn1", (64, 3, 7, 7))], 64
+    for stage, (blocks, width) in enumerate(zip(BLOCKS, WIDTHS), 1):
+        for name in ("layer%d.%d." % (stage, block) for block in range(blocks)):
+            layers.append((name + "conv1", name + "bn1", (width, before, 3, 3)))
+            layers.append((name + "conv2", name + "bn2", (width, width, 3, 3)))
+            if before != width:
+                layers.append((name + "downsample.0", name + "downsample.1", (width, before, 1, 1)))
+            before = width
+    found = {"fc.weight": (classes, before), "fc.bias": (classes,)}
+    for convolution, normalisation, shape in layers:
+        found[convolution + ".weight"] = shape
+        found.update({"%s.%s" % (normalisation, key): shape[:1] for key in ("weight", "bias", "running_mean", "running_var")})
+    return found
+
+
+def dictionaries(content):
+    """(keys that lead to it, dictionary) of all dictionaries in a checkpoint, the outer ones first."""
+    queue, seen = [((), content)], set()
+    for keys, value in queue:
+        if id(value) in seen or len(keys) > DEEPEST:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            yield keys, value
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+        queue += [(keys + ("%.80s" % (key,),), each) for key, each in items if isinstance(each, (dict, list, tuple))]
+
+
+def prefixes(tensors, name):
+    """What stands before a tensor's name in the keys that end with it."""
+    return [key[:-len(name)] for key in tensors if key == name or key.endswith("." + name)]
+
+
+class Candidate:
+    """A trunk in a dictionary of tensors, under one prefix, with its head (fc) under that or one other, held against ResNet34's."""
+
+    def __init__(self, keys, tensors, prefix, trunks):
+        self.where, self.tensors, self.prefix = ".".join(keys), tensors, prefix
+        self.name = ".".join(keys + ((prefix[:-1],) if prefix else ())) or "."
+        heads = [head for head in prefixes(tensors, HEAD) if head == prefix or head not in trunks]
+        self.head = heads[0] if len(heads) == 1 else prefix
+        head = getattr(tensors.get(self.head + HEAD), "shape", ())
+        self.classes = head[0] if len(head) == 2 else 1000
+        expected = {(self.head if name.startswith("fc.") else prefix) + name: (name, shape)
+                    for name, shape in shapes(self.classes).items()}
+        self.names = {key: name for key, (name, _) in expected.items()}
+        # num_batches_tracked came with PyTorch 0.4.1, and inference never reads it.
+        others = [key for key in tensors if key not in expected and not key.endswith(".num_batches_tracked")]
+        other_nets = tuple(trunk for trunk in trunks if not prefix.startswith(trunk)) or ("\0",)
+        unexpected = [key for key in others if not key.startswith(other_nets) and self.changes(key, tensors[key])]
+        self.passed_over = [key for key in others if key not in unexpected]
+        self.problems = {
+            "missing": [key for key in expected if key not in tensors], "unexpected": unexpected,
+            "misshapen": ["%s %s instead of %s" % (key, tensors[key].shape, shape) for key, (_, shape) in expected.items()
+                          if key in tensors and tensors[key].storage and tensors[key].shape != shape],
+            "impossible": [] if 2 <= self.classes <= MOST_CLASSES else ["%d classes, not 2 to %d" % (self.classes, MOST_CLASSES)]}
+        self.fits = not any(self.problems.values())
+
+    def changes(self, key, tensor):
+        """Would another tensor make this another network? No counter does, and no number a class, such as a loss's weights."""
+        if tensor.storage and tensor.dtype not in FLOATS:
+            return False
+        inside = key.startswith(self.prefix)
+        if inside and re.match(r"(conv1|bn1|layer[1-4]|fc)\.", key[len(self.prefix):]):
+            return True
+        another_head = key.endswith("weight") and tensor.shape[1:] == WIDTHS[-1:]
+        return tensor.shape != (self.classes,) and (inside or another_head or self.head != self.prefix)
+
+    def network(self):
+        """What the network is called, as far as that can be told."""
+        pattern = re.compile(re.escape(self.prefix) + r"layer([1-4])\.(\d{1,3})\.")
+        numbers = [found.groups() for found in map(pattern.match, self.tensors) if found]
+        blocks = tuple(max([int(block) + 1 for stage, block in numbers if stage == number] or [0]) for number in "1234")
+        name = "ResNet"
+        width = getattr(self.tensors.get(self.prefix + "layer1.0.conv2.weight"), "shape", (64, 64))[:2]
+        if width != (64, 64):
+            name = "Wide-ResNet" if len(set(width)) == 1 else "ResNeXt"
+        name += str(DEPTHS.get((self.prefix + "layer1.0.conv3.weight" in self.tensors, blocks), " with blocks %s" % (blocks,)))
+        relatives = [RELATIVES[mark] for mark in RELATIVES if any(re.search(mark, key) for key in self.tensors)]
+        return name if name != "ResNet34" else (relatives or ["ResNet34 of another shape"])[0]
+
+    def refusal(self):
+        return "; ".join("%d %s (%s)" % (len(keys), kind, shown(keys)) for kind, keys in self.problems.items() if keys)
+
+    def source(self):
+        """What was taken, in a line."""
+        used = " and ".join('"%s"' % prefix for prefix in sorted({self.prefix, self.head}) if prefix)
+        return (self.where or "the whole file") + (", prefix %s" % used if used else "") + (
+            "; passed over: %d (%s)" % (len(self.passed_over), shown(self.passed_over)) if self.passed_over else "")
+
+    def numbers(self, path):
+        """{torchvision's name: float32 array}, checked."""
+        import numpy as np
+        arrays = {}
+        for key, name in self.names.items():
+            if self.tensors[key].dtype not in FLOATS:
+                fail("%s: %s holds %s values, not plain floating-point ones; save the weights before they are quantised or pruned"
+                     % (path, key, self.tensors[key].dtype))
+            arrays[name] = self.tensors[key].numbers()
+            if not np.isfinite(arrays[name]).all():
+                fail("%s: %s holds NaN or infinite values" % (path, key))
+        return arrays
+
+
+def shown(keys):
+    return ", ".join(key[:120] for key in keys[:SHOWN_KEYS]) + (", ..." if len(keys) > SHOWN_KEYS else "")
+
+
+def find(path, data, name=None):
+    """The Weights of the ResNet34 in a checkpoint's bytes. name: which, where there are several."""
+    import numpy  # noqa: F401 - before the memory is bounded
+    with readable(path, data):
+        content = load(path, data)
+        candidates = candidates_in(path, content)
+        chosen = choose(path, candidates, name)
+        others = [each.name for each in candidates if each.fits and each is not chosen]
+        also = "; also there, by --weights NAME: %s" % ", ".join(others) if others else ""
+        return Weights(chosen.numbers(path), chosen.classes, chosen.source() + also)
+
+
+def candidates_in(path, content):
+    """All Candidates; exits where there is none."""
+    candidates, models, tensors = [], [], {}
+    for keys, dictionary in dictionaries(content):
+        tensors = {key: value for key, value in dictionary.items() if isinstance(key, str) and isinstance(value, Tensor)}
+        trunks = prefixes(tensors, TRUNK)
+        candidates += [Candidate(keys, tensors, prefix, trunks) for prefix in trunks]
+        if getattr(dictionary, "is_model", False):
+            models.append(type(dictionary).__name__)
+    if not candidates and models:
+        fail("%s: holds a whole pickled model (%s), which is code; load it where it was made and %s" % (path, models[0], ADVICE))
+    if not candidates:
+        fail("%s: holds no state_dict of a ResNet" % path)
+    return candidates
+
+
+def choose(path, candidates, name):
+    """The Candidate that is meant; exits where none fits, or several do alike."""
+    unique = {tuple(id(each.tensors[key].storage) for key in each.names): each for each in reversed(candidates) if each.fits}
+    fitting = [each for each in candidates if each in unique.values()]  # the same tensors under two names are one
+    if not fitting:
+        best = min(candidates, key=lambda each: sum(map(len, each.problems.values())))
+        fail("%s: holds a %s, not torchvision's ResNet34: %s" % (path, best.network(), best.refusal()))
+    averages = [each for each in fitting if re.search(r"(?<![a-z])ema(?![a-z])", each.name)]
+    meant = [each for each in fitting if name in (each.name, each.where, each.prefix[:-1])] if name is not None else (
+        [each for each in fitting if each not in averages] or averages)
+    if len(meant) != 1:
+        fail("%s: holds %s: %s; choose one with --weights NAME" % (
+            path, "several ResNet34s" if meant else "no ResNet34 of the name %s" % name,
+            ", ".join(each.name for each in meant or fitting)))
+    return meant[0]
