@@ -24,8 +24,8 @@ commands=() failed=() verdict="" prepared="" graph="" precisions=fp32 parts=("")
 
 # shellcheck source=common/shell.sh
 . "${here:-./}common/shell.sh"
-# shellcheck source=common/ascend.sh
-. "${here:-./}common/ascend.sh"
+# shellcheck source=common/cann.sh
+. "${here:-./}common/cann.sh"
 
 say() {
   [ -n "${option[quiet]}" ] || printf '%s\n' "$*"
@@ -102,8 +102,11 @@ give_up() {
 choose_engine() {
   case $engine in
     onnxruntime) reason="as asked" ;;
-    ais_bench) find_ascend || fail "--engine ais_bench: $reason" ;;
-    auto) if find_ascend; then engine=ais_bench; else engine=onnxruntime; fi ;;
+    ais_bench) can_use_npu "${option[device]}" "$output" "${option[batch_sizes]}" || fail "--engine ais_bench: $reason" ;;
+    auto)
+      engine=onnxruntime
+      ! can_use_npu "${option[device]}" "$output" "${option[batch_sizes]}" || engine=ais_bench
+      ;;
   esac
   say "engine: $engine ($reason)"
   if [ "$engine" = ais_bench ]; then "$PYTHON" "${here}tools/npu_info.py" --check --quick --device "${option[device]}" || exit 1; fi
