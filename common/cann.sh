@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Brings CANN's environment into a shell script; sourced. PYTHON names the Python to ask.
+# CANN in the shell scripts: its environment, and whether this host can use an NPU; sourced. PYTHON names the Python to ask.
 
 # Takes over the environment that CANN's set_env.sh makes, or says why not (1). In a shell of its own, since it reads unset
 # variables, may end in a failing command, and sets variables of its own.
@@ -21,4 +21,36 @@ clean_pythonpath() {
   done
   PYTHONPATH=${entries[*]-}
   [ -n "$PYTHONPATH" ] || unset PYTHONPATH
+}
+
+# can_use_npu DEVICES OUTPUT "SIZES": sets reason, soc_version (where it is empty), and om to OUTPUT where every .om was carried there
+# and nothing could compile them here.
+can_use_npu() {
+  local info answer size
+  info=$(dirname "${BASH_SOURCE[0]}")/../tools/npu_info.py
+  command -v atc >/dev/null || source_set_env 2>/dev/null || true
+  if ! answer=$("$PYTHON" "$info" --can-infer 2>&1); then
+    reason=${answer#error: }
+    return 1
+  fi
+  reason="ais_bench is there"
+  if [ -n "$om" ]; then
+    reason+=", and the .om files are those of $om"
+    return 0
+  fi
+  if ! command -v atc >/dev/null; then
+    reason+=", but no atc"
+  elif [ -z "$soc_version" ] && ! answer=$("$PYTHON" "$info" --soc-version --device "$1" 2>&1); then
+    reason+=", but ${answer#error: }"
+  else
+    soc_version=${soc_version:-$answer} reason+=" and atc can compile for ${soc_version:-$answer}"
+    return 0
+  fi
+  for size in $3; do
+    if [ ! -s "$2/resnet34_bs$size.om" ]; then
+      reason+=", and no $2/resnet34_bs$size.om"
+      return 1
+    fi
+  done
+  om=$2 reason+="; every .om is in $2 and is taken as it is"
 }
