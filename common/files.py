@@ -109,6 +109,15 @@ def read_json(path, most=1 << 28):
     return content
 
 
+def peek_json(path):
+    """The object in a JSON file, or {} where there is none: for what may be there, and may be ours."""
+    try:
+        content = json.loads(read(path, 1 << 28).decode())
+    except (OSError, ValueError, RecursionError):
+        content = None
+    return content if isinstance(content, dict) else {}
+
+
 @contextlib.contextmanager
 def as_written(path):
     """Whatever a JSON of ours lacks, or has otherwise than it was written, ends in one sentence."""
@@ -224,11 +233,8 @@ def check_output(path, inputs=(), ours=None, overwrite=False):
 
 def record_of(path):
     """What the JSON beside an artefact says, or None where there is none of ours: see write_recorded."""
-    try:
-        record = json.loads(read(path + ".json", 1 << 24).decode())
-        return record if record.get("record") == RECORD and isinstance(record["made_from"], dict) else None
-    except (OSError, ValueError, LookupError, AttributeError, RecursionError):
-        return None
+    record = peek_json(path + ".json")
+    return record if record.get("record") == RECORD and isinstance(record.get("made_from"), dict) else None
 
 
 def is_recorded(path):
