@@ -18,28 +18,25 @@ from common import command  # first, so that Ctrl-C while the rest is loaded end
 import argparse
 import collections
 import contextlib
-import errno
+import ctypes
+import functools
 import io
 import json
-import multiprocessing
 import random
-import signal
 import warnings
-from multiprocessing import connection
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here multiplies matrices; its threads cost a start and a fork
 import numpy as np
 import PIL
 from PIL import Image, ImageFile
 
-from common import files, images, labels, machine, prepared, recipe
+from common import files, images, labels, machine, prepared, recipe, workers
 from common.command import fail, one_line
 
 # What Pillow may take a file for, whatever its name: never EPS, which it hands to Ghostscript. JPEG opens MPO, too.
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "GIF", "TIFF", "WEBP")
 MOST_BYTES = 1 << 30  # of a file: more than the largest picture that Pillow's own limit of 179 million pixels lets in
 MOST_PIXELS = 1 << 26  # after resizing, 270 MB in Pillow: resized to 256, a strip 1024 times as long as wide
-CHUNK = 8  # images a worker takes at a time: few enough that all finish together, many enough to keep traffic small
 
 
 # ---- from an image file to a model's input ----
@@ -56,7 +53,7 @@ def cropped(data, made_with):
         image = image.convert("RGB")
     left, top = int(round((size[0] - crop) / 2.0)), int(round((size[1] - crop) / 2.0))
     filter = getattr(Image, made_with.interpolation.upper())
-    if height > width:  # Pillow may resize the columns first: from 12.2 on the tallest, from 13.0 on more than twice as tall as wide
+    if height > width:  # Pillow may resize the columns first: 12.2 the very tall, 13.0 those more than twice as tall as wide
         return image.resize(size, filter).crop((left, top, left + crop, top + crop))
     # Pillow resizes the rows, rounds, then the columns: cropping in between gives the same bits, and columns to spare.
     image = image.resize((size[0], height), filter).crop((left, 0, left + crop, height))
@@ -75,130 +72,59 @@ def normalise(image, made_with, planes):
         plane /= np.float32(std)
 
 
-# ---- the worker processes ----
-
-def work(jobs, folder, made_with, manifest, next_job, report, parent):
-    """Take jobs (name, source, Image or None) until none is left; send (how many, how many of them made, [(name, source, why not)],
-    the sentence that ends all) of each chunk. What the Image vouches for by content is kept."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    warnings.simplefilter("ignore")  # Pillow's about broken EXIF, which nothing here reads
-    temporary = files.temporary_in(folder)
-    planes = np.empty((3, made_with.crop, made_with.crop), "<f4")  # one for all: fresh memory costs 0.3 ms of page faults
-    while True:
-        with next_job.get_lock():
-            first = next_job.value
-            next_job.value += CHUNK
-        chunk, made, unreadable = jobs[first:first + CHUNK], 0, []
-        if not chunk:
-            return
-        for name, source, before in chunk:
-            if os.getppid() != parent:  # which was killed: nobody is left to report to
-                return
-            path = os.path.join(folder, name + ".bin")
-            try:
-                data, source_stat = files.read_with_stat(source, MOST_BYTES)
-                source_hash = files.xxh(data)
-                kept = before and before.source_hash == source_hash and files.is_same(path, before.bin_hash, before.bin_stat)
-                if not kept:
-                    image = cropped(data, made_with)
-                    if made_with.dtype == "uint8":
-                        data = image.tobytes()
-                    else:
-                        normalise(image, made_with, planes)
-                        data = planes.reshape(-1).view(np.uint8)
-            except Exception as error:  # Pillow's decoders raise a dozen kinds on broken files
-                unreadable.append((name, source, getattr(error, "strerror", None) or command.first_line(error)))
-                continue
-            try:
-                if kept:
-                    bin_hash, bin_stat = before.bin_hash, files.stat_of(os.stat(path))
-                else:
-                    bin_hash, bin_stat, made = files.xxh(data), files.write_quickly(path, data, temporary), made + 1
-                line = prepared.line_of(prepared.Image(name, source, source_hash, source_stat, bin_hash, bin_stat))
-                if os.write(manifest, line) != len(line):  # one write: lines of several workers do not mix
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError as error:
-                report.send((0, 0, [], "%s: cannot be written: %s" % (error.filename or prepared.MANIFEST, error.strerror)))
-                return
-        report.send((len(chunk), made, unreadable, None))
+def make(folder, made_with, planes, manifest, name, source, before):
+    """Make an image's .bin, or keep what before (an Image or None) vouches for by content, and write its line of the manifest;
+    returns (whether it was made, why it cannot be read as an image)."""
+    path, made = os.path.join(folder, name + ".bin"), False
+    try:
+        data, source_stat = files.read_with_stat(source, MOST_BYTES)
+        source_hash = files.xxh(data)
+        if not (before and before.source_hash == source_hash and files.is_same(path, before.bin_hash, before.bin_stat)):
+            image, made = cropped(data, made_with), True
+            if made_with.dtype == "uint8":
+                data = image.tobytes()
+            else:
+                normalise(image, made_with, planes)
+                data = planes.reshape(-1).view(np.uint8)
+    except Exception as error:  # Pillow's decoders raise a dozen kinds on broken files
+        return False, (getattr(error, "strerror", None) or command.first_line(error)).encode("utf-8", "replace")
+    if made:
+        bin_hash, bin_stat = files.xxh(data), files.write_quickly(path, data, files.temporary_in(folder))
+    else:
+        bin_hash, bin_stat = before.bin_hash, files.stat_of(os.stat(path))
+    prepared.append_line(manifest, prepared.Image(name, source, source_hash, source_stat, bin_hash, bin_stat))
+    return made, b""
 
 
-def keep_freed_memory():
-    """Let malloc keep what is freed with each image: giving it back and faulting it in again cost 6 % of the whole.
-
-    glibc's mallopt with M_MMAP_THRESHOLD (its largest value) and M_TRIM_THRESHOLD; another C library stays as it is.
-    """
-    with contextlib.suppress(ImportError, AttributeError, OSError):
-        import ctypes  # not before there is work; a Python may have been built without it
+def make_all(jobs, folder, args):
+    """Do all jobs (name, source, Image or None); returns (how many were made, the names that could not be), having said why."""
+    with contextlib.suppress(AttributeError, OSError):  # glibc's malloc shall keep what each image frees, not fault it in again
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-3, 1 << 25)
-        mallopt(-1, 1 << 27)
-
-
-def start(processes, jobs, folder, made_with, workers):
-    """Fill processes: {the end of a pipe that each worker process reports to: the process}."""
-    keep_freed_memory()
+        mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD, its largest value
+        mallopt(-1, 1 << 27)  # M_TRIM_THRESHOLD
     Image.preinit()  # the plugins: once, not in each worker
     # Bytes a decoder is given, and tobytes allocates, at once: 65 536 cut a file in two, 4 MB cost tobytes 0.1 ms of page faults.
     ImageFile.MAXBLOCK = 1 << 19
-    fork = multiprocessing.get_context("fork")  # workers inherit the lock and the manifest
-    manifest = os.open(os.path.join(folder, prepared.MANIFEST), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, command.STOPS)  # until a worker has handlers of its own
+    warnings.simplefilter("ignore")  # Pillow's about broken EXIF, which nothing here reads
+    planes = np.empty((3, args.recipe.crop, args.recipe.crop), "<f4")  # one a worker: fresh memory costs 0.3 ms of page faults
+    manifest = os.open(os.path.join(folder, prepared.MANIFEST), os.O_WRONLY | os.O_APPEND)
     try:
-        next_job = fork.Value("q", 0)
-        for _ in range(min(workers, -(-len(jobs) // CHUNK))):
-            receiver, sender = fork.Pipe(duplex=False)
-            arguments = jobs, folder, made_with, manifest, next_job, sender, os.getpid()
-            processes[receiver] = fork.Process(target=work, args=arguments, daemon=True)
-            processes[receiver].start()
-            sender.close()  # the worker's is now the only one: its end is the pipe's end
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "worker process %d" % (len(processes) + 1)) from None
+        done = workers.run(functools.partial(make, folder, args.recipe, planes, manifest), jobs,
+                           [("done", "?"), ("made", "?"), ("reason", "S160")], "preprocess", "image", args.workers)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(manifest)
-
-
-def run(jobs, folder, made_with, workers):
-    """Do all jobs in worker processes; returns (how many were made, the names that could not be, each reported on stderr)."""
-    made, unreadable, processes = 0, set(), {}
-    try:
-        start(processes, jobs, folder, made_with, workers)
-        with command.progress(len(jobs), "image", "preprocess") as bar:
-            while processes:
-                for receiver in connection.wait(list(processes)):
-                    try:
-                        done, made_of_them, failures, fatal = receiver.recv()
-                    except EOFError:
-                        process = processes.pop(receiver)
-                        process.join()
-                        if process.exitcode:
-                            fail("a worker process died (exit code %d, -9 mostly means out of memory); the finished files "
-                                 "are kept, run the same line again, perhaps with fewer --workers" % process.exitcode)
-                        continue
-                    if fatal:
-                        fail(fatal)
-                    for name, source, reason in failures:
-                        bar.write("error: %s: cannot be read as an image: %s" % (one_line(source), one_line(reason)), sys.stderr)
-                        unreadable.add(name)
-                    made += made_of_them
-                    bar.update(done)
-    finally:
-        for process in processes.values():
-            if process.pid:
-                process.terminate()
-                process.join()
         files.remove_temporaries(folder)  # of workers that were stopped while they wrote
-    return made, unreadable
+    unreadable = [(job, reason.decode("utf-8", "replace")) for job, reason in zip(jobs, done["reason"]) if reason]
+    for (_, source, _), reason in unreadable:
+        sys.stderr.write("error: %s: cannot be read as an image: %s\n" % (one_line(source), one_line(reason)))
+    return int(done["made"].sum()), {job[0] for job, _ in unreadable}
 
 
 # ---- what there is to do ----
 
 def check_folder(folder, wanted, found, earlier, manifest, args):
     """Exit where DST is another recipe's, holds files of somebody else's, or more of these images than are wanted."""
-    if earlier and not args.overwrite:
+    if earlier:
         was = recipe.from_json(earlier.get("recipe"), os.path.join(folder, prepared.RECIPE))
         difference = recipe.difference(was, args.recipe, recipe.Recipe._fields)
         if difference:
@@ -303,10 +229,10 @@ def main():
     if not args.check:
         os.makedirs(folder, exist_ok=True)
         files.lock(folder)  # for as long as this process and its workers live
-    earlier, manifest = prepared.read_record(folder), prepared.read_manifest(folder)
+    earlier, manifest = None if args.overwrite else prepared.read_record(folder), prepared.read_manifest(folder)
     check_folder(folder, wanted, found, earlier, manifest, args)
     changed = [key for key in ("recipe", "version", "pillow") if earlier and earlier.get(key) != record[key]]
-    usable = earlier and not changed and not args.overwrite
+    usable = earlier and not changed
     kept, jobs = sort_out(folder, wanted, manifest if usable else {})
     surplus = [name for name in manifest if name not in wanted]
     if args.check:
@@ -324,7 +250,7 @@ def main():
         prepared.write_manifest(folder, dict(kept, **jobs_before))
         if jobs:
             prepared.write_record(folder, dict(record, complete=False))
-            made, unreadable = run(jobs, folder, args.recipe, args.workers)
+            made, unreadable = make_all(jobs, folder, args)
             remove(folder, unreadable)
         now = prepared.read_manifest(folder)
         prepared.write_manifest(folder, {name: now[name] for name in names if name not in unreadable})

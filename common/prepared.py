@@ -4,6 +4,7 @@ imagenet_torch_preprocess.py writes it; the engines and the calibration read it 
 hand, too.
 """
 import collections
+import errno
 import json
 import os
 import re
@@ -74,6 +75,13 @@ def pending(name, source):
 
 def line_of(image):
     return (json.dumps(image) + "\n").encode()
+
+
+def append_line(descriptor, image):
+    """Add an Image to a manifest that is open for appending; one write, so that lines of several processes do not mix."""
+    line = line_of(image)
+    if os.write(descriptor, line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), MANIFEST)
 
 
 def write_manifest(folder, images):
