@@ -1,5 +1,6 @@
 """The installed ais_bench and aclruntime: how they are started, what the front end spells and refuses, and why they failed."""
 import collections
+import contextlib
 import json
 import math
 import os
@@ -53,11 +54,9 @@ def run_python(words, folder, show=False, output=None):
         try:
             if output:
                 os.write(output.held, b" %d" % process.pid)
-            while process.poll() is None:
-                try:
+            while process.returncode is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.2)
-                except subprocess.TimeoutExpired:
-                    pass
                 if show:
                     sys.stdout.write(reader.read().decode("utf-8", "replace"))
                     sys.stdout.flush()
@@ -69,11 +68,9 @@ def run_python(words, folder, show=False, output=None):
 def end(process):
     """The process group, since ais_bench starts a process a device."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             os.killpg(process.pid, number)
             process.wait(5)
-        except (OSError, subprocess.TimeoutExpired):
-            pass
 
 
 def reason(code, text):
@@ -128,11 +125,14 @@ def ask_om(path, device, folder):
     return json.loads(files.read(answer).decode())
 
 
-def check_paths(om, paths):
+def check_paths(om, folder, inputs):
     """Exit where newer front ends refuse what they are to read or write, before they do."""
+    paths = [om, folder] + [each.path for each in (inputs.files if inputs else [])]
+    if inputs and os.path.isdir(inputs.path):
+        paths += [inputs.path] + [os.path.join(inputs.path, name) for name in sorted(os.listdir(inputs.path))]
     if os.path.getsize(om) > LARGEST_OM or len(paths) > MOST_FILES:
         fail("%s: this ais_bench takes an .om of 10 GB and a folder of %d files at most" % (om, MOST_FILES))
-    for path in [om] + paths:
+    for path in paths:
         state = os.lstat(path)
         for refused, why in (
                 (STRANGE.search(os.path.abspath(path)), "takes only A-Z a-z 0-9 _ - / . in paths; name another place"),
