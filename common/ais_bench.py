@@ -75,16 +75,20 @@ def end(process):
 
 def reason(code, text):
     """How a Python ended, the last lines of what it wrote that say why, and what they mean."""
-    lines = [re.sub("[\u2500-\u257f]", " ", line).strip() for line in text.replace("\r", "\n").splitlines()]
-    lines = [line for line in lines if line and not PROGRESS.search(line)]
+    lines = []
+    for line in text.replace("\r", "\n").splitlines():
+        in_frame, line = line.startswith("\u2502"), re.sub("[\u2500-\u257f]", " ", line).strip()
+        # Newer ones draw a frame around Click's words, but also around the source code that an exception passed.
+        if TELLING.match(line) or line and not in_frame and not PROGRESS.search(line):
+            lines.append(line)
     telling = list(dict.fromkeys(line for line in lines if TELLING.match(line)))[-4:]
     if not telling and code > 0:  # an exception without words: at least where it was raised
-        functions = re.findall(r"line \d+, in (\w+)", text)
+        functions = re.findall(r"(?:line \d+,|:\d+) in (\w+)", text)
         telling = [line + (" in %s()" % functions[-1] if functions else "") for line in lines[-1:]]
     said = ["failed with exit code %d" % code if code >= 0 else "was ended by signal %d" % -code]
     said[0] += ": " + one_line(" | ".join(telling), 900) if telling else ""
     said += ["the memory may have run out"] if code == -signal.SIGKILL else []
-    said += [ascend.explain(text)] if ascend.explain(text) else []
+    said += list(filter(None, [ascend.explain("\n".join(lines))]))
     said += ["--device counts within %s=%s" % (VISIBLE, os.environ[VISIBLE])] if os.environ.get(VISIBLE) else []
     return "; ".join(said)
 
