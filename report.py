@@ -30,7 +30,7 @@ SCHEMA, SCHEMAS = 4, (3, 4)  # of report.json, which docs/report.md describes; a
 VERSION = 1  # of what is written; raised when the report of the same files changes
 NAMES = ("report.json", "report.md", "report.html", "report.png")
 PICTURE, FORMATS = 320, ("JPEG", "PNG", "BMP", "WEBP")  # longer side in the page; never EPS, which goes to Ghostscript
-LARGEST_PICTURE, MOST_PIXELS = 64 << 20, 50 * 1000 * 1000
+LARGEST_PICTURE = 64 << 20  # bytes
 
 
 # ---- when there is nothing to do ----
@@ -47,7 +47,7 @@ def made_from(args, read):
 
 def is_kept(args, earlier):
     """Whether the report that is there is of just these files and options, and whole."""
-    if args.overwrite or earlier.get("schema") != SCHEMA:
+    if args.overwrite or {"made_from", "written", "text", "flaws", "gates"} - set(earlier):
         return False
     read = [os.path.join(args.folder, path) for path in earlier["made_from"]["files"]]
     return made_from(args, read) == earlier["made_from"] and all(
@@ -144,12 +144,8 @@ def picture(path):
     from PIL import Image
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            shown = Image.open(io.BytesIO(files.read(path, LARGEST_PICTURE)), formats=FORMATS)
-            if shown.size[0] * shown.size[1] > MOST_PIXELS:
-                return None
-            shown.draft("RGB", (2 * PICTURE, 2 * PICTURE))
-            shown = shown.convert("RGB")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            shown = Image.open(io.BytesIO(files.read(path, LARGEST_PICTURE)), formats=FORMATS).convert("RGB")
         shown.thumbnail((PICTURE, PICTURE))
         data = io.BytesIO()
         shown.save(data, "JPEG", quality=85)
@@ -231,7 +227,7 @@ def make_report(args, run):
     content = {"schema": SCHEMA, "date": date, "runs": runs[0] if len(runs) == 1 else None, "rows": some,
                "verdict": remarks.verdict(some), "environment": run.environment,
                "commands": [one_line(line, 4000) for line in commands if line.strip()],
-               "reference": reference, "gates": gates, "warnings": [one_line(text) for text in run.warnings],
+               "reference": reference, "gates": gates, "flaws": [one_line(text) for text in run.warnings],
                "hints": remarks.hints(args, some),
                "failed": {":".join(map(str, filter(None, key))): why for key, why in args.failed}}
     content["text"] = content["verdict"] + "\n\n" + "".join("%s: %s\n" % line for line in above) + "".join(
@@ -315,7 +311,7 @@ def main():
     if not args.quiet:
         print("%s: %s and .json, .png, .html beside it" % ("kept" if kept else "report", os.path.join(args.folder, "report.md")))
     sys.stdout.flush()
-    for text in content["warnings"]:
+    for text in content["flaws"]:
         warn(text)
     return 0 if all(gate["passes"] for gate in content["gates"]) else 3
 

@@ -24,7 +24,6 @@ from common import files
 from common.command import fail, first_line
 
 # numpy, Pillow and torch are imported by what uses them: a finished folder is told in a tenth of a second.
-
 VERSION = 1  # raised when what is made changes
 SEED = 34
 CLASSES = range(5, 5 + 16 * 62, 62)  # which of the 1000 class indices are drawn
@@ -212,13 +211,13 @@ def write_record(folder, hashes):
 
 def to_do(folder, overwrite):
     """Why the folder is to be made, or "" where it is there; exits where that would touch what is not of this script's making."""
-    present = present_in(folder)
-    if not os.path.lexists(os.path.join(folder, RECORD)):
+    present, path = present_in(folder), os.path.join(folder, RECORD)
+    if not os.path.lexists(path):
         if present or os.path.lexists(folder) and not os.path.isdir(folder):
             fail("%s: is there and not of this script's making; name a new folder" % folder)
         return "%s: is not there" % folder
-    record = files.read_json(os.path.join(folder, RECORD), 1 << 20)
-    with files.as_written(os.path.join(folder, RECORD)):
+    record = files.read_json(path, 1 << 20)
+    with files.as_written(path):
         made, version = dict(record["files"] or {}), record.get("version")
     strange = sorted(set(present) - set(PICTURES) - {WEIGHTS, LABELS, NAMES})
     if strange:
@@ -260,12 +259,11 @@ def main():
     reason = to_do(args.folder, args.overwrite)
     if args.check:
         sys.stdout.write(reason and reason + "\n")
-        return 1 if reason else 0
+        return bool(reason)
     if reason:
         make(args.folder)
-    print("%s%s: %d images, their labels, and %s fitted on %d others"
-          % ("" if reason else "kept: ", args.folder, IMAGES, WEIGHTS, FITTED_ON))
-    return 0
+    kept = "" if reason else "kept: "
+    print("%s%s: %d images, their labels, and %s fitted on %d others" % (kept, args.folder, IMAGES, WEIGHTS, FITTED_ON))
 
 
 if __name__ == "__main__":
