@@ -6,7 +6,8 @@ import numpy as np
 from conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY))
-from common import files, results  # noqa: E402
+from common import files, imagenet, results  # noqa: E402, F401
+from common import labels as label_files  # noqa: E402, F401
 
 
 def write_result(folder, name, scores, outfmt="txt"):
