@@ -14,13 +14,15 @@ umask 027
 
 PYTHON=${PYTHON:-python3}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+info=$here/tools/npu_info.py
+# shellcheck source=common/shell.sh
+. "$here/common/shell.sh"
 # shellcheck source=common/cann.sh
 . "$here/common/cann.sh"
-info=$here/tools/npu_info.py
 
 # Every variable is set before it is read, so that nothing of the same name in the caller's environment counts.
-onnx=./resnet34.onnx output="" batch_sizes="1 4 8 16 32 64" soc_version="" device="" aipp="" overwrite="" check="" record="" more=()
-atc="" log="" unfinished=()
+onnx=./resnet34.onnx output="" batch_sizes="1 4 8 16 32 64" soc_version="" device="" aipp="" overwrite="" check="" record=""
+more=() log="" unfinished=()
 
 usage() {
   cat <<'TEXT'
@@ -37,28 +39,9 @@ usage: bash run_atc.sh [options] [-- more atc options]
 TEXT
 }
 
-fail() {
-  printf 'error: %s\n' "${*//$'\n'/ }" >&2
-  exit 1
-}
-
 wrong_usage() {
   printf 'error: %s (bash run_atc.sh --help shows the options)\n' "${*//$'\n'/ }" >&2
   exit 2
-}
-
-# The command as a line to paste; the shape in quotes, as the guide writes it.
-show() {
-  local word line=""
-  for word in "$@"; do
-    if [[ $word =~ ^(--input_shape=)([A-Za-z0-9_.:,/-]+)$ ]]; then
-      word="${BASH_REMATCH[1]}\"${BASH_REMATCH[2]}\""
-    elif ! [[ $word =~ ^[A-Za-z0-9_.:,=/+@%-]+$ ]]; then
-      word=$(printf '%q' "$word")
-    fi
-    line+="${line:+ }$word"
-  done
-  printf '%s\n' "$line"
 }
 
 parse_args() {
@@ -104,49 +87,43 @@ om_record() {
     ${more[@]+"${more[@]}"}
 }
 
+# The command in place of this process, so that a signal reaches it.
+to_log() {
+  exec "$@" >"$log" 2>&1
+}
+
 # compile NAME SIZE INPUT SIDES: the guide's command; 1 when there is no .om after it.
 compile() {
-  local name=$1 size=$2 status=0 reason
-  local command=(atc --framework=5 "--model=$onnx" "--output=$name" --input_format=NCHW
-    "--input_shape=$3:$size,$4" --log=error "--soc_version=$soc_version")
+  local name=$1 size=$2 shape="$3:$2,$4" status=0 reason line
+  local command=(atc --framework=5 "--model=$onnx" "--output=$name" --input_format=NCHW "--input_shape=$shape" --log=error
+    "--soc_version=$soc_version")
   [ -z "$aipp" ] || command+=("--insert_op_conf=$name.aipp.cfg")
   command+=(${more[@]+"${more[@]}"})
-  unfinished=("$name.om" "$name.om.json" "$log")
+  line=$(show "${command[@]}")
+  line=${line/"--input_shape=$shape"/"--input_shape=\"$shape\""} # as the guide writes it
+  unfinished+=("$name.om" "$name.om.json")
   rm -f -- "$name.om"
-  show "${command[@]}"
-  # In the background, since bash would hear Ctrl-C and SIGTERM only after it; in "wait" it hears them at once.
-  "${command[@]}" >"$log" 2>&1 &
-  atc=$!
-  wait "$atc" || status=$?
-  atc=""
+  printf '%s\n' "$line"
+  run_child to_log "${command[@]}" || status=$?
   if [ "$status" -ne 0 ] || [ ! -s "$name.om" ]; then
     cat -- "$log" >&2
     reason=$("$PYTHON" "$info" --explain "$log") || true
     [ "$status" -ne 137 ] || reason="it was killed; the memory may have run out"
     echo "error: $name.om: atc failed (exit code $status): ${reason:-its own lines are above}" >&2
-  elif om_record finish --om-prefix="${name%_bs*}" --batch-sizes="$size" --command="$(show "${command[@]}")"; then
+  elif om_record finish --om-prefix="${name%_bs*}" --batch-sizes="$size" --command="$line"; then
     cat -- "$log"
     echo "$name.om: made"
     unfinished=("$log")
     return 0
   fi
   rm -f -- "$name.om" "$name.om.json"
-  unfinished=("$log")
   return 1
-}
-
-# shellcheck disable=SC2317 # the traps call it
-stopped() {
-  trap '' INT TERM
-  [ -z "$atc" ] || kill "$atc" 2>/dev/null || true
-  rm -f -- ${unfinished[@]+"${unfinished[@]}"}
-  echo "stopped; what is finished is kept, the same line goes on" >&2
-  exit "$1"
 }
 
 main() {
   local prefix size plan lines=() failed=() foreign=""
   parse_args "$@"
+  trap 'rm -f -- ${unfinished[@]+"${unfinished[@]}"}' EXIT
   trap 'stopped 130' INT
   trap 'stopped 143' TERM
   command -v "$PYTHON" >/dev/null || fail "$PYTHON: not found; install Python 3.7 or newer, or set PYTHON to its name"
@@ -161,7 +138,7 @@ main() {
   command -v atc >/dev/null || fail "atc: not found, even after CANN's set_env.sh was sourced; install CANN's toolkit"
   [ -n "$soc_version" ] || soc_version=$("$PYTHON" "$info" --soc-version ${device:+--device "$device"}) || exit 1
   if [ -z "$check" ]; then
-    [ -z "$output" ] || mkdir -p -- "$output" 2>/dev/null || fail "$output: cannot be made a folder of yours; name another --output"
+    mkdir -p -- "${output:-.}" 2>/dev/null || fail "$output: cannot be made a folder of yours; name another --output"
     exec 7>>"${output:-.}/.run_atc.lock" # atc holds it, too: that of a killed run is not disturbed
     flock -n 7 || fail "${output:-.}: another run_atc.sh, or the atc of a killed one, is at work there; wait for its end"
   fi
@@ -177,7 +154,7 @@ main() {
   for size in ${lines[2]}; do
     compile "${prefix}_bs$size" "$size" "${lines[0]}" "${lines[1]}" || failed+=("$size")
   done
-  rm -f -- "$log"
+  unfinished=("$log")
   [ ${#failed[@]} -eq 0 ] || fail "no .om for batch size ${failed[*]} (the reason is above); the others are kept"
   [ -z "$foreign" ] || exit 1
 }

@@ -397,7 +397,7 @@ def test_a_numpy_that_this_cann_cannot_compile_with_stops_it_before_atc(folder, 
 
 
 def test_nothing_is_taken_from_exported_variables_of_its_names(folder, tmp_path):
-    text = (REPOSITORY / SCRIPT).read_text() + (REPOSITORY / "common" / "cann.sh").read_text()
+    text = "".join((REPOSITORY / name).read_text() for name in (SCRIPT, "common/cann.sh", "common/shell.sh"))
     names = set(re.findall(r"(?:\$\{?#?|\b)([a-z_]+)(?=\b|=|\[)", text)) - {"here"}
     smuggled = {name: "smuggled" for name in names}
     process = succeeds(SCRIPT, "--batch-sizes", "1", cwd=str(folder), env=dict(dressed(tmp_path), **smuggled))

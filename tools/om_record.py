@@ -60,8 +60,8 @@ class Om:
 
 
 def plan(args, oms, model):
-    kept = [] if args.overwrite else [om for om in oms if om.is_kept()]
-    foreign = [] if args.overwrite else [om for om in oms if not files.is_recorded(om.path)]
+    kept = [om for om in oms if not args.overwrite and om.is_kept()]
+    foreign = [om for om in oms if not args.overwrite and not files.is_recorded(om.path)]
     to_make = [om for om in oms if om not in kept + foreign]
     if args.check:
         return int(bool(to_make or foreign))
@@ -122,21 +122,17 @@ def ask(args):
 def main():
     parser = argparse.ArgumentParser(description="run_atc.sh's helper: what an .om was made from.")
     parser.add_argument("verb", choices=["plan", "finish", "record"])
-    for name in ("onnx", "om", "om-prefix", "batch-sizes", "soc-version", "device", "command"):
+    for name in "onnx om om-prefix batch-sizes soc-version device command".split():
         parser.add_argument("--" + name)
-    for name in ("aipp", "overwrite", "check"):
+    for name in "aipp overwrite check".split():
         parser.add_argument("--" + name, action="store_true")
-    words = sys.argv[1:]
-    end = words.index("--") if "--" in words else len(words)
-    args = parser.parse_args(words[:end])
-    args.options, args.soc_version = words[end + 1:], args.soc_version or None  # atc's own options stand behind --
+    end = sys.argv.index("--")  # behind it stand atc's own options
+    args = parser.parse_args(sys.argv[1:end])
+    args.options, args.soc_version = sys.argv[end + 1:], args.soc_version or None
     model = graph.Graph(args.onnx)
-    if args.aipp and model.input["dtype"] != "float32":
-        fail("%s: already takes %s; --aipp is for the float graph, as resnet34_pth2onnx.py writes it without --input"
-             % (args.onnx, model.input["dtype"]))
     if args.aipp and (model.recipe is None or model.recipe.dtype != "float32" or model.recipe.shape != model.input["shape"]):
-        fail("%s: carries no recipe of its float input, from which --aipp is written; export it with resnet34_pth2onnx.py"
-             % args.onnx)
+        problem = "carries no recipe of it" if model.input["dtype"] == "float32" else "already takes " + model.input["dtype"]
+        fail("%s: %s; --aipp is for a float input with its recipe, as resnet34_pth2onnx.py writes it" % (args.onnx, problem))
     if args.verb == "record":
         return record(args, model)
     cann = ascend.cann_version()
