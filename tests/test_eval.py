@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from conftest import FLOAT_RECIPE, UINT8_RECIPE, command, wait_until
 from conftest import succeeds as cold
-from made_results import in_shards, imagenet, label_files, record, summary_of, write_result
+from made_results import in_shards, record, summary_of, write_result
 from warm import fails, script, succeeds
+
+from common import imagenet
+from common import labels as label_files
 
 SCRIPT = "imagenet_acc_eval.py"
 HAS_NAMES = bool(label_files.imagenet_names())  # torchvision has had them since 0.11
