@@ -96,8 +96,9 @@ MESSAGES = [
      "ais_bench or aclruntime is not in this Python: pip install msit, then msit install benchmark, with this Python"),
     (r"No module named '(?:te|tbe|acl|topi)\b",  # mindspore.cn, FAQ on inference
      "CANN's own Python packages are not found: source its set_env.sh"),
-    (r"No module named '|E40001|E40020|EC0010",
-     "CANN's compiler cannot import a Python module: " + INSTALL),
+    (r"E40001|E40020|EC0010", "CANN's compiler cannot import a Python module: " + INSTALL),
+    (r"No module named '",
+     "a Python module is missing: install it there; what CANN's compiler imports is in requirements-ascend.txt"),
     (r"undefined symbol: \w*(?:acl|ge)",  # hiascend.com forum, thread 0255146021135639004
      "aclruntime was built for another CANN: install the one of this CANN, or build it here"),
     (r"libascendcl\.so[.\w]*: cannot open shared object",  # mxmanufactureug_1128, toolboxug_0097

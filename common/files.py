@@ -198,19 +198,26 @@ def _remove_if_there(path):
 
 
 def lock(folder, name=".lock"):
-    """One run at a time in a folder: returns the descriptor of its lock, which lasts as long as a process has it open."""
+    """One run at a time in a folder: returns the descriptor of its lock, which lasts as long as a process has it open.
+
+    The file holds the numbers of those processes, for whoever finds it locked.
+    """
     path = os.path.join(folder, name)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
         for _ in range(LOCK_SECONDS * 20):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.truncate(descriptor, 0)
+                os.write(descriptor, b"%d" % os.getpid())
                 return descriptor
             except BlockingIOError:
                 time.sleep(0.05)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
-    return fail("%s: another run is at work in this folder; wait for it, or use another folder" % folder)
+    holders = [number for number in read(path).decode("ascii", "replace").split() if os.path.exists("/proc/" + number)]
+    return fail("%s: another run is at work in this folder%s; wait for it, or use another folder"
+                % (folder, holders and " (process %s)" % " and ".join(holders) or ""))
 
 
 def check_output(path, inputs=(), ours=None, overwrite=False):

@@ -143,3 +143,29 @@ def flattened(rows):
         best = np.unique(row.astype(np.float64))[-6:]
         count += len(np.unique(np.round(best, 6))) < len(best)
     return count
+
+
+def flattened_text(rows):
+    """How many rows of float scores read from TXT have equal ones among their six largest that %f may have made so.
+
+    It may below 1, where float32 is finer than %f. Values that fp16 has are passed over, since in fp16 such ties are the net's
+    own, but not the ends of a sigmoid, where its scores crowd.
+    """
+    count = 0
+    for row in rows:
+        best = np.sort(row)[-6:]
+        tied = best[1:][best[1:] == best[:-1]]
+        halves = np.round(tied.astype(np.float16).astype(np.float64), 6) == tied
+        crowded = (np.abs(tied) < 0.01) | (tied == 1)
+        count += bool(((np.abs(tied) <= 1) & (crowded | ~halves)).any())
+    return count
+
+
+def count(data, outfmt, dtype):
+    """How many values a result's bytes hold, of whatever shape. ValueError where they are torn."""
+    if outfmt == "TXT":
+        return data.count(b".") if data.endswith(b" \n") else 0
+    try:
+        return (np.load(io.BytesIO(data), allow_pickle=False) if outfmt == "NPY" else np.frombuffer(data, dtype)).size
+    except Exception as error:  # as in decode
+        raise ValueError("is torn: %s" % error) from None

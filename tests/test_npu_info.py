@@ -223,7 +223,7 @@ HOLDERS = PROCESSES.replace("| 0       0    ", "| 1       0    ")
 
 @pytest.mark.parametrize("table, thing, named", [
     ("fail", "driver", "ret is -8020"), ("no table\n", "driver", "no device"),
-    (TWO_310P3.replace("OK   ", "Alarm"), "device 1", "Alarm"), (FULL, "memory", "21000 of device 1's 21534 MB"),
+    (TWO_310P3.replace("OK   ", "Alarm"), "devices", "Alarm"), (FULL, "memory", "21000 of device 1's 21534 MB"),
     (FULL + HOLDERS, "memory", "python3 (4711, 1055 MB)")],
     ids=["fails", "empty", "health", "memory", "who holds it"])
 def test_a_card_that_is_not_well_is_named_with_npu_smis_words(table, thing, named, tmp_path):
@@ -287,7 +287,7 @@ def test_quick_prints_only_what_is_wrong_as_a_warning_where_it_may_still_work(tm
     assert quick(0, "--device", "0", env=healthy(tmp_path, "fail")).startswith("warning: driver: npu-smi info failed")
     assert quick(0, "--device", "0", env=healthy(tmp_path, FULL)) == ""
     assert quick(0, "--device", "0,1", env=healthy(tmp_path, FULL)).startswith("warning: memory")
-    assert quick(1, "--device", "0,1", env=healthy(tmp_path, MIXED)).startswith("error: device 0: these are different chips")
+    assert quick(1, "--device", "0,1", env=healthy(tmp_path, MIXED)).startswith("error: devices: these are different chips")
     assert quick(1, "--device", "0,7", env=healthy(tmp_path)).startswith("error: devices: device 7 is not in npu-smi's table")
     assert quick(1, env=dict(healthy(tmp_path), PYTHONPATH="")).startswith("error: ais_bench: is not installed")
 

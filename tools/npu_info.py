@@ -85,7 +85,7 @@ def check_card(wanted):
     if problem or not chips:
         yield "warning", "driver", problem or "npu-smi info shows no device; see its driver"
         return
-    yield "ok", "driver", "%s, %d devices" % (driver_version(table), len(chips))
+    yield "ok", "driver", "version %s, %d devices" % (driver_version(table), len(chips))
     if denied_files():
         yield "error", "device files", "%s: %s" % (denied_files()[0], JOIN_GROUP)
     devices, problem = find_devices(chips, wanted)
@@ -94,7 +94,7 @@ def check_card(wanted):
     wrong = wrong_with(devices)
     for number, text in wrong:
         may_work = not wanted or devices[number]["health"] in ("OK", "Warning") and "not healthy" in text
-        yield "warning" if may_work else "error", "device %d" % number, text
+        yield "warning" if may_work else "error", "devices", text
     for number, chip in sorted(devices.items()):
         used, total = chip["memory"] or (0, FREE_MEMORY_MB)
         if total - used < FREE_MEMORY_MB:
