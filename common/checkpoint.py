@@ -4,6 +4,7 @@ torch never sees the file. Its pickle is read with one class for tensors and one
 anything. A tensor's numbers are looked up in the file's bytes when they are wanted, so that what a file claims allocates nothing.
 """
 import contextlib
+import functools
 import io
 import pickle
 import re
@@ -77,9 +78,6 @@ class Storage:
 
     def __init__(self, dtype, read=None):
         self.dtype, self.read = dtype, read
-
-    def __setstate__(self, state):
-        pass
 
 
 class Thing(dict):
@@ -192,8 +190,9 @@ def load_zip(path, data):
         raise ValueError("it is a big-endian machine's")
     unpickler = Unpickler(io.BytesIO(archive.read(folders[0] + "data.pkl")))
     content = unpickler.load()
+    record = functools.lru_cache(maxsize=1)(archive.read)  # all tensors may be views of one storage
     for key, storage in unpickler.storages.items():
-        storage.read = lambda key=key: archive.read("%sdata/%s" % (folders[0], key))
+        storage.read = functools.partial(record, "%sdata/%s" % (folders[0], key))
     return content
 
 
@@ -276,8 +275,8 @@ class Candidate:
         self.head = heads[0] if len(heads) == 1 else prefix
         shape = self.shape(self.head, HEAD)
         self.classes = shape[0] if len(shape) == 2 else 1000
-        expected = {(self.head if name.startswith("fc.") else prefix) + name: shape for name, shape in shapes(self.classes).items()}
-        self.names = dict(zip(expected, shapes(0)))
+        self.names = {(self.head if name.startswith("fc.") else prefix) + name: name for name in shapes(self.classes)}
+        expected = dict(zip(self.names, shapes(self.classes).values()))
         # num_batches_tracked came with PyTorch 0.4.1, and inference never reads it.
         others = [key for key in tensors if key not in expected and not key.endswith(".num_batches_tracked")]
         other_nets = tuple(trunk for trunk in trunks if not prefix.startswith(trunk)) or ("\0",)
@@ -310,7 +309,7 @@ class Candidate:
         blocks = tuple(max([1 + int(block) for stage, block in found if stage == number] or [0]) for number in "1234")
         depth = DEPTHS.get((self.prefix + "layer1.0.conv3.weight" in self.tensors, blocks), " with blocks %s" % (blocks,))
         width = self.shape(self.prefix, "layer1.0.conv2.weight")[:2]
-        if width != WIDTHS[:1] * 2:
+        if width and width != WIDTHS[:1] * 2:
             return "%sResNet%s" % ("Wide-" if len(set(width)) == 1 else "grouped ", depth)
         relatives = [RELATIVES[name] for name in RELATIVES if self.prefix + name in self.tensors]
         return "ResNet%s" % depth if depth != 34 else (relatives + ["ResNet34 of another shape"])[0]
@@ -343,7 +342,7 @@ def shown(keys):
 
 
 def find(path, data, name=None):
-    """The ResNet34 in a checkpoint's bytes: ({torchvision's name: float32 array}, number of classes, a line that says which it is).
+    """The ResNet34 in a checkpoint's bytes: ({torchvision's name: float32 array}, number of classes, a line on which it is).
 
     name: which, where there are several. Exits where there is none, or several are alike.
     """
@@ -371,7 +370,7 @@ def choose(path, candidates, name):
     fitting = [each for each in candidates if each in same.values()]  # the same tensors under two names are one
     if not fitting:
         best = min(candidates, key=lambda each: sum(map(len, each.problems.values())))
-        fail("%s: holds a %s, not torchvision's ResNet34: %s" % (path, best.network(), best.refusal()))
+        fail("%s: holds %s, not torchvision's ResNet34: %s" % (path, best.network(), best.refusal()))
     if name is None:  # an average of the weights stands behind them
         meant = [each for each in fitting if not re.search(r"(?<![a-z])ema(?![a-z])", each.name)] or fitting
     else:
