@@ -12,7 +12,9 @@ umask 027
 unset CDPATH
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-shards="" dry="" output=./output options=() sbatch_options=() queued=()
+shards="" dry="" output=./output options=() sbatch_options=() queued=() line=() job=""
+# shellcheck source=common/shell.sh
+. "$here/common/shell.sh"
 
 usage() {
   cat <<'TEXT'
@@ -20,11 +22,6 @@ usage: bash run_slurm.sh --shards N [--dry-run] [run_infer.sh's options] [-- sba
   --shards N   parts of the images, each a task of the array
   --dry-run    show what would be submitted
 TEXT
-}
-
-fail() {
-  printf 'error: %s\n' "${*//$'\n'/ }" >&2
-  exit 1
 }
 
 wrong_usage() {
@@ -70,11 +67,9 @@ take_devices() {
 refuse_queued() {
   local queued
   [ -d "$logs" ] || return 0
-  [ ! -L "$logs" ] && [ ! -L "$logs/.lock" ] && { [ ! -e "$logs/.lock" ] || [ -f "$logs/.lock" ]; } ||
-    fail "$logs: is, or holds, no file of run_slurm.sh's (a link?); move it away"
   exec 9<>"$logs/.lock"
   flock -n 9 || fail "$output: another run_slurm.sh is submitting for it; wait for its end"
-  [ -f "$logs/jobs" ] && [ ! -L "$logs/jobs" ] || return 0
+  [ -f "$logs/jobs" ] || return 0
   # All of this user's: asked for a number that it has forgotten, squeue fails as it does when it cannot tell.
   queued=$(squeue --noheader --user="$(id -un)" --format=%F) || fail "squeue fails (its message is above), so jobs may be queued; try again"
   queued=$(grep -xF -f "$logs/jobs" <<<"$queued" | sort -un | paste -sd ' ' -) || queued=""
@@ -88,8 +83,8 @@ refuse_other_division() {
     [[ ! -d $folder || $folder == *"_of_$shards/" ]] ||
       fail "${folder%/}: is of a run in other shards than $shards; give its --shards, or name another --output"
   done
-  for folder in "$output"/result_*bs*/.summary.json; do
-    [ ! -e "$folder" ] || fail "${folder%/*}: is of a run without shards; name another --output"
+  for folder in "$output"/result_*bs*_summary.json; do
+    [ ! -e "$folder" ] || fail "${folder%_summary.json}: is of a run without shards; name another --output"
   done
 }
 
@@ -146,7 +141,7 @@ submit() {
 
 main() {
   parse_args "$@"
-  local tool logs=$output/logs after=() prepare="" array="" job todo=() number
+  local tool logs=$output/logs after=() prepare="" array="" todo=() number
   for tool in sbatch squeue scancel flock; do
     [ -n "$dry" ] || command -v "$tool" >/dev/null || fail "$tool: not found; run this on a machine that submits to a Slurm cluster"
   done
@@ -161,8 +156,7 @@ main() {
     return
   fi
   if [ -z "$dry" ]; then
-    # Where no .stages is, run_infer.sh has just refused a folder that is not empty; only .om files may have been carried into it.
-    mkdir -p -- "$output/.stages" "$logs" || fail "$logs: cannot be made"
+    mkdir -p -- "$logs" || fail "$logs: cannot be made"
     refuse_queued # now that there is a folder to lock
   fi
   if [ -n "$prepare" ]; then

@@ -109,6 +109,15 @@ def read_json(path, most=1 << 28):
     return content
 
 
+def peek_json(path):
+    """The object in a JSON file, or {} where there is none: for what may be there, and may be ours."""
+    try:
+        content = json.loads(read(path, 1 << 28).decode())
+    except (OSError, ValueError, RecursionError):
+        content = None
+    return content if isinstance(content, dict) else {}
+
+
 @contextlib.contextmanager
 def as_written(path):
     """Whatever a JSON of ours lacks, or has otherwise than it was written, ends in one sentence."""
@@ -121,7 +130,7 @@ def as_written(path):
 
 def lines_of(data):
     """The lines of a text file's bytes without the spaces around them: UTF-8 with or without BOM, any line ends."""
-    return [line.strip() for line in data.decode("utf-8-sig", "surrogateescape").replace("\r", "\n").split("\n")]
+    return [line.strip() for line in re.split("\r\n?|\n", data.decode("utf-8-sig", "surrogateescape"))]
 
 
 # ---- writing ----
@@ -189,19 +198,26 @@ def _remove_if_there(path):
 
 
 def lock(folder, name=".lock"):
-    """One run at a time in a folder: returns the descriptor of its lock, which lasts as long as a process has it open."""
+    """One run at a time in a folder: returns the descriptor of its lock, which lasts as long as a process has it open.
+
+    The file holds the numbers of those processes, for whoever finds it locked.
+    """
     path = os.path.join(folder, name)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
         for _ in range(LOCK_SECONDS * 20):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.truncate(descriptor, 0)
+                os.write(descriptor, b"%d" % os.getpid())
                 return descriptor
             except BlockingIOError:
                 time.sleep(0.05)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
-    return fail("%s: another run is at work in this folder; wait for it, or use another folder" % folder)
+    holders = [number for number in read(path).decode("ascii", "replace").split() if os.path.exists("/proc/" + number)]
+    return fail("%s: another run is at work in this folder%s; wait for it, or use another folder"
+                % (folder, holders and " (process %s)" % " and ".join(holders) or ""))
 
 
 def check_output(path, inputs=(), ours=None, overwrite=False):
@@ -224,11 +240,8 @@ def check_output(path, inputs=(), ours=None, overwrite=False):
 
 def record_of(path):
     """What the JSON beside an artefact says, or None where there is none of ours: see write_recorded."""
-    try:
-        record = json.loads(read(path + ".json", 1 << 24).decode())
-        return record if record.get("record") == RECORD and isinstance(record["made_from"], dict) else None
-    except (OSError, ValueError, LookupError, AttributeError, RecursionError):
-        return None
+    record = peek_json(path + ".json")
+    return record if record.get("record") == RECORD and isinstance(record.get("made_from"), dict) else None
 
 
 def is_recorded(path):

@@ -186,12 +186,13 @@ def check_outputs(path, outputs):
         fail("%s: its outputs %s all look like scores (classes); export it with the scores alone" % (path, " and ".join(alike)))
 
 
-def require_text_holds(path, rows, seen=0, flattened=0):
+def require_text_holds(path, rows, seen=0, flattened=0, count=scores.flattened):
     """Exit where TXT's %f makes ties of the scores (images, classes) of a batch; called for every batch, with what came before.
+    count: of the flattened among them, scores.flattened_text where they are read from TXT.
 
     Returns how many images it flattened so far: scores of a good net do that once in some 100 000 images.
     """
-    flattened += scores.flattened(rows)
+    flattened += count(rows)
     probabilities = len(rows) > 0 and scores.are_probabilities(rows)
     if probabilities or flattened > (seen + len(rows)) // MOST_FLATTENED:
         fail("%s: its scores are %s, which TXT's %%f flattens into ties; use --outfmt BIN"

@@ -7,23 +7,23 @@ import collections
 import os
 import re
 
-import numpy as np
-
 from common import files, recipe, scores
 from common.command import fail
 
 SCHEMA = 2  # of a summary
 NOT_RECORDED = "not recorded"
+MOST_BYTES = 1 << 26  # of one image's scores
 RESULT = re.compile(r"(.+)_(0|[1-9][0-9]*)\.(txt|bin|npy)", re.S)
 SHARD = re.compile(r"shard([1-9][0-9]{0,5})_of_([1-9][0-9]{0,5})")
 AGAIN = "; run the inference again"
-# The summary's keys that say what a run was, and go into result.json; None where ais_bench alone wrote it.
-RUN_KEYS = ("engine", "device", "precision", "batch_size", "model", "input", "outputs", "packages", "probabilities")
+# The summary's keys that say what a run was, and go into result.json, with their types; None where ais_bench alone wrote it.
+RUN_KEYS = {"engine": str, "device": str, "precision": str, "batch_size": int, "model": dict, "input": dict, "outputs": list,
+            "packages": dict, "probabilities": bool}
 
 # A folder with results. shard: [K, N] or None; summary: the object or None; sha256: of the summary
 Part = collections.namedtuple("Part", "path shard summary summary_path sha256")
-# The first output of an image. hash: XXH3-128 or None; image: see prepared.image_of, or None
-Result = collections.namedtuple("Result", "name path outfmt hash image")
+# The first output of an image. hash: XXH3-128, stat: files.stat_of, image: see prepared.image_of; each None where not recorded
+Result = collections.namedtuple("Result", "name path outfmt hash stat image")
 
 
 # ---- summaries ----
@@ -41,8 +41,9 @@ def read_summary(path):
         if summary.get("schema", SCHEMA) != SCHEMA:
             fail("%s: was written by another version of the suite%s" % (path, AGAIN))
         if "schema" in summary:
-            for key in RUN_KEYS + ("made_from", "performance", "filesinfo"):
-                summary[key]  # KeyError, where one is missing
+            for key, kind in dict(RUN_KEYS, made_from=dict, performance=dict, filesinfo=dict).items():
+                if not isinstance(summary[key], (kind, type(None))):
+                    raise TypeError("%s is no %s" % (key, kind.__name__))
     return summary, files.sha256(data)
 
 
@@ -83,29 +84,29 @@ class Results:
 
     def __init__(self, folder):
         self.folder = os.path.normpath(folder)
-        parts, self.files = [], {}
-        self._open(self.folder, None, parts)
-        self.parts = [part for part in parts if part.summary or any(os.path.dirname(each.path) == part.path
-                                                                   for each in self.files.values())]
-        if not self.files:
+        self.parts, self.files, found = [], {}, []
+        self._open(self.folder, None, found)
+        if not found:
             fail("%s: holds no results (looked for NAME_0.txt, .bin and .npy there, in device*/ and shardK_of_N/)" % folder)
         require_whole_shards(folder, [part.shard for part in self.parts])
         self._require_equal_runs()
+        for result in found:
+            self._add(result)
         first, hashes = self.parts[0].summary or {}, [part.sha256 for part in self.parts]
         self.sha256 = hashes if len(hashes) > 1 and hashes[0] else hashes[0]
-        self.run = {key: first.get(key) for key in RUN_KEYS}
-        self.run["engine"] = self.run["engine"] or ("ais_bench (version not recorded)" if first else NOT_RECORDED)
-        self.dtype = self.classes = self.probabilities = None
+        self.run = dict(recorded(self.parts[0]), engine=engine_of(self.parts[0]))
+        self.dtype = self.classes = self.probabilities = self.background = None
         if is_ours(first):
             with files.as_written(self.parts[0].summary_path):
                 output = first["outputs"][0]
-                self.dtype, [self.classes], self.probabilities = output["dtype"], output["shape"], first["probabilities"]
+                self.dtype, [self.classes] = scores.DTYPES[scores.DTYPES.index(output["dtype"])], output["shape"]
+                self.probabilities = bool(first["probabilities"])
             if not all(part.summary["input"] for part in self.parts):
                 fail("%s: is of pure inference, on zeros; there is nothing to judge" % folder)
         self._join_parts()
 
-    def _open(self, path, shard, parts):
-        """Append a Part for a folder and for each device*/ and shardK_of_N/ in it; its results go into files."""
+    def _open(self, path, shard, found):
+        """Append a Part for a folder and for each device*/ and shardK_of_N/ in it, and their results to found."""
         names = sorted(os.listdir(path))
         summary_path, summary, sha256, listed = find_summary(path, names), None, None, None
         if summary_path:
@@ -116,18 +117,19 @@ class Results:
         for name in sorted(set(here) ^ set(here if listed is None else listed))[:1]:
             fail("%s: %s %s%s" % (os.path.join(path, name), "is of another run, it is not listed in" if name in here
                                   else "is missing, it is listed in", summary_path, AGAIN))
-        parts.append(Part(path, shard, summary, summary_path, sha256))
+        if here or summary is not None:
+            self.parts.append(Part(path, shard, summary, summary_path, sha256))
         for name in here:
             match = RESULT.fullmatch(name)
             if not match:
                 fail("%s: is not named like a result, NAME_0.%s" % (os.path.join(path, name), name.rpartition(".")[2]))
             if match.group(2) == "0":
-                content, _, image = (listed or {}).get(name, (None, None, None))
-                self._add(Result(match.group(1), os.path.join(path, name), match.group(3).upper(), content, image))
+                recorded = (listed or {}).get(name, (None, None, None))
+                found.append(Result(match.group(1), os.path.join(path, name), match.group(3).upper(), *recorded))
         for name in names:
             match = SHARD.fullmatch(name)
             if (match or name.startswith("device")) and os.path.isdir(os.path.join(path, name)):
-                self._open(os.path.join(path, name), [int(text) for text in match.groups()] if match else shard, parts)
+                self._open(os.path.join(path, name), [int(text) for text in match.groups()] if match else shard, found)
             elif re.fullmatch("(device|shard).*_summary.json", name) and name[:-len("_summary.json")] not in names:
                 fail("%s: its results are missing%s" % (os.path.join(path, name), AGAIN))
 
@@ -143,7 +145,10 @@ class Results:
     def _require_equal_runs(self):
         """The parts must be of one run: everything but the device, the times and the share of the images."""
         first = self.parts[0]
-        for part in self.parts[1:]:
+        for part in self.parts:
+            own = (recorded(part)["input"] or {}).get("shard")
+            if part.shard and own not in (None, part.shard):
+                fail("%s: is of shard %s by its summary" % (part.path, own))
             for key, ours, theirs in zip(ALIKE, run_of(first), run_of(part)):
                 if ours != theirs:
                     fail("%s and %s: are of different %s (%s, %s); judge results of one run only, each ended"
@@ -155,8 +160,6 @@ class Results:
         if len(self.parts) > 1 and inputs:
             self.run["device"] = "; ".join(sorted({part.summary["device"] or NOT_RECORDED for part in self.parts}))
             self.run["input"] = dict(inputs[0], path=os.path.dirname(inputs[0]["path"]), images=len(self.files), shard=None)
-        if self.run["input"]:
-            self.run["input"] = dict(self.run["input"], images_hash=self.images_hash(self.files))
 
     @property
     def shards(self):
@@ -168,33 +171,86 @@ class Results:
         made_with = (self.run["input"] or {}).get("recipe")
         return recipe.from_json(made_with, self.parts[0].summary_path) if made_with else None
 
-    def images_hash(self, names):
-        """The identity of these images, by names and contents; None where a content is not recorded."""
+    @property
+    def outfmt(self):
+        return next(iter(self.files.values())).outfmt
+
+    @property
+    def weights(self):
+        """SHA-256 of the weights that the model was exported of, or None where that is not recorded."""
+        return (self.run["model"] or {}).get("weights_sha256")
+
+    def input_of(self, names):
+        """What the summary says of the input, and the identity of these images, by names and contents, where that is recorded."""
         pairs = [(name, self.files[name].image) for name in names]
-        return None if any(image is None for _, image in pairs) else files.set_hash(pairs)
+        identity = None if any(image is None for _, image in pairs) else files.set_hash(pairs)
+        return self.run["input"] and dict(self.run["input"], images_hash=identity)
 
     def scores(self, name):
         """The scores of an image as scores.decode gives them; exits where the file is not what the inference wrote."""
         result = self.files[name]
-        data = files.read(result.path, 1 << 26)
+        data = files.read(result.path, MOST_BYTES)
         if result.hash and files.xxh(data) != result.hash:
             fail("%s: is not what the inference wrote there (another run's, or damaged)%s" % (result.path, AGAIN))
         try:
-            return scores.decode(data, result.outfmt, self.dtype)
+            values = scores.decode(data, result.outfmt, self.dtype)
         except ValueError as error:
-            return fail("%s: %s%s" % (result.path, error, AGAIN))
+            fail("%s: %s%s" % (result.path, error, AGAIN))
+        if self.classes not in (None, values.size):
+            fail("%s: holds %d scores, not %d as %s: it is of another run, or damaged%s" % (
+                result.path, values.size, self.classes, "its summary says" if result.hash else "others", AGAIN))
+        return values
 
-    def some_names(self, count=8):
-        """A few names, spread over all."""
+    def settle(self, least=2, dtype=None):
+        """Make sure of dtype, classes and probabilities where no summary of ours tells them, by results spread over all; and of
+        background: 1 where class 0 is taken for a background class.
+
+        least: how many classes there must be; dtype: what the user says of BIN results of which nothing is recorded.
+        """
         names = list(self.files)
-        return names[::max(1, len(names) // count)]
-
-    def settle_classes(self):
-        """The number of classes, from the summary or from what most of some results have."""
+        some = names[::max(1, len(names) // 8)]
+        if self.outfmt == "BIN" and self.dtype is None:
+            rows = [files.read(self.files[name].path, MOST_BYTES) for name in some]
+            possible = [dtype] if dtype else scores.possible_dtypes(rows, least)
+            if len(possible) > 1:
+                fail("%s: no summary says what it holds, and it may be %s; say which: --dtype %s"
+                     % (self.folder, " or ".join(possible), possible[0]))
+            self.dtype = possible[0]
+        rows = [self.scores(name) for name in some]
         if self.classes is None:
-            sizes = collections.Counter(self.scores(name).size for name in self.some_names())
-            self.classes = sizes.most_common(1)[0][0]
-        return self.classes
+            self.classes = collections.Counter(row.size for row in rows).most_common(1)[0][0]
+        if self.probabilities is None:
+            self.probabilities = all(scores.are_probabilities(scores.as_floats(row)) for row in rows)
+        # The suite's own export adds no class to what a checkpoint has.
+        self.background = int(self.classes == scores.BACKGROUND and not self.weights and least < scores.BACKGROUND)
+
+    def are_as_written(self):
+        """Whether every result is what the summary recorded of it; False where nothing is recorded."""
+        return all(each.hash and files.is_same(each.path, each.hash, each.stat) for each in self.files.values())
+
+
+def is_kept(path, made_from, opened):
+    """Whether a JSON file was made from just this, and the opened Results are still what their summaries say."""
+    return files.peek_json(path).get("made_from") == made_from and all(each.are_as_written() for each in opened)
+
+
+def check_output(path, opened, inputs, ours, overwrite):
+    """files.check_output for what is made of opened Results: nothing that would pass for a result is put among them."""
+    parts = [part for each in opened for part in each.parts]
+    folder = os.path.realpath(os.path.dirname(path) or ".")
+    if path.rpartition(".")[2] in ("txt", "bin", "npy") and folder in {os.path.realpath(part.path) for part in parts}:
+        fail("%s: would be taken for a result, or be written over one; choose another name" % path)
+    files.check_output(path, list(inputs) + [part.summary_path for part in parts], ours, overwrite)
+
+
+def engine_of(part):
+    """What computed a Part's results, in words."""
+    return NOT_RECORDED if part.summary is None else recorded(part)["engine"] or "ais_bench (version not recorded)"
+
+
+def recorded(part):
+    """The RUN_KEYS of a Part's summary; None where ais_bench alone wrote it, or nobody."""
+    return {key: part.summary[key] if is_ours(part.summary) else None for key in RUN_KEYS}
 
 
 ALIKE = ("engines", "precisions", "batch sizes", "models", "outputs", "packages", "recipes", "sets of images",
@@ -203,11 +259,10 @@ ALIKE = ("engines", "precisions", "batch sizes", "models", "outputs", "packages"
 
 def run_of(part):
     """What must be the same in all parts of one run, in the order of ALIKE."""
-    summary = part.summary or {}
-    model, given = summary.get("model") or {}, summary.get("input") or {}
-    return ([summary.get(key) for key in ("engine", "precision", "batch_size")] + [model.get("sha256")]
-            + [summary.get(key) for key in ("outputs", "packages")]
-            + [given.get(key) for key in ("recipe", "set_hash", "source")])
+    summary = recorded(part)
+    model, images = summary["model"] or {}, summary["input"] or {}
+    return [engine_of(part), summary["precision"], summary["batch_size"], model.get("sha256"), summary["outputs"],
+            summary["packages"], images.get("recipe"), images.get("set_hash"), images.get("source")]
 
 
 def require_whole_shards(folder, shards):
@@ -229,14 +284,15 @@ def require_same_images(first, second, names):
     problem = recipe.difference(first.recipe, second.recipe)
     if problem:
         fail("%s and %s: their images were prepared differently (%s)" % (first.folder, second.folder, problem))
+    same_input = input_of(first) == input_of(second)  # else the .bin files of the same pictures differ, too
     for name in names:
-        images = first.files[name].image, second.files[name].image
-        if None not in images and images[0].startswith("bin:") == images[1].startswith("bin:") and images[0] != images[1]:
+        images = [each.files[name].image for each in (first, second)]
+        prepared_by_hand = [image is None or image.startswith("bin:") for image in images]
+        comparable = same_input if all(prepared_by_hand) else not any(prepared_by_hand)
+        if comparable and None not in images and images[0] != images[1]:
             fail("%s and %s: are of different images (first: %s)" % (first.folder, second.folder, name))
 
 
-def float_dtype(name):
-    """A dtype's name where it is one that scores can have, else ValueError."""
-    if np.dtype(name).name not in ("float16", "float32", "float64"):
-        raise ValueError("scores of type %s" % name)
-    return np.dtype(name).name
+def input_of(opened):
+    """The dtype and shape that a Results' model takes, as its summary has them."""
+    return (opened.run["model"] or {}).get("input")

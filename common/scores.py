@@ -1,9 +1,11 @@
 """One image's scores as a file: TXT, BIN and NPY as ais_bench writes them, and what TXT's %f cannot hold."""
+import collections
 import io
 
 import numpy as np
 
 FORMATS = ("TXT", "BIN", "NPY")
+DTYPES = ("float32", "float16", "float64")  # that scores may have
 # `%f ` in three words of four bytes, for values below 1000: sign and whole part (padded with NULs), three decimals, three more.
 WHOLE = np.frombuffer("".join(sign + ("%d" % n).rjust(3, "\0") for sign in "\0-" for n in range(1000)).encode(), "<u4")
 MILLI = np.frombuffer("".join(".%03d" % n for n in range(1000)).encode(), "<u4")
@@ -45,7 +47,7 @@ def as_text(values):
 def decode(data, outfmt, dtype=None):
     """The scores of one result's bytes as a 1-d array; of TXT in %f as int64 millionths, which rank alike. Else ValueError.
 
-    dtype: what the summary says of BIN and NPY; without it BIN is taken for float32, and huge values are doubted.
+    dtype: what the summary says of BIN and NPY; without it BIN is taken for float32 (see possible_dtypes).
     """
     if not data:
         raise ValueError("is empty: its writing did not end, or the disk was full")
@@ -60,11 +62,34 @@ def decode(data, outfmt, dtype=None):
         raise ValueError("holds no row of %s scores: %s" % (dtype or "float32", error)) from None
     if scores.size < 2:
         raise ValueError("holds %d scores" % scores.size)
-    doubted = outfmt == "BIN" and not dtype
-    largest = HUGE if doubted else np.inf
-    if scores.dtype.kind == "f" and not (scores.min() > -largest and scores.max() < largest):  # NaN compares false, too
-        raise ValueError("holds NaN or infinite scores" + (", or none of float32" if doubted else ""))
+    if scores.dtype.kind == "f" and not (scores.min() > -np.inf and scores.max() < np.inf):  # NaN compares false, too
+        raise ValueError("holds NaN or infinite scores")
     return scores
+
+
+def possible_dtypes(rows, least=2):
+    """The names of the dtypes that BIN results may have of which nothing is recorded; rows: the bytes of some, least: of classes.
+
+    Floats read as floats of another width are spread over many more powers of two, and some are NaN or huge, or every other is 0.
+    """
+    length = collections.Counter(map(len, rows)).most_common(1)[0][0]
+    rows = [row for row in rows if len(row) == length]
+    readings = {dtype: _plausible(rows, dtype) for dtype in DTYPES if length and length % np.dtype(dtype).itemsize == 0}
+    most = max([len(values) for values in readings.values()] + [0])
+    readings = {dtype: values for dtype, values in readings.items() if len(values) == most > 0}
+    likely = ({dtype: values for dtype, values in readings.items() if are_probabilities(values)}
+              or {dtype: values for dtype, values in readings.items() if values[:, ::2].any() or not values.any()} or readings)
+    spreads = {dtype: float(np.log2(np.abs(values[values != 0])).std()) if values.any() else 0.0
+               for dtype, values in likely.items()}
+    near = [dtype for dtype in spreads if spreads[dtype] <= 2 * min(spreads.values()) + 0.5]
+    return [dtype for dtype in near if readings[dtype].shape[1] >= max(2, least)] or near[:1] or ["float32"]
+
+
+def _plausible(rows, dtype):
+    """The rows, bytes of equal length, whose values of a dtype are neither NaN nor huge, as float64 (rows, classes)."""
+    with np.errstate(all="ignore"):
+        values = np.frombuffer(b"".join(rows), np.dtype(dtype).newbyteorder("<")).astype(np.float64).reshape(len(rows), -1)
+    return values[(np.abs(values) < HUGE).all(axis=1)]
 
 
 def _parse_npy(data, dtype):
@@ -118,3 +143,29 @@ def flattened(rows):
         best = np.unique(row.astype(np.float64))[-6:]
         count += len(np.unique(np.round(best, 6))) < len(best)
     return count
+
+
+def flattened_text(rows):
+    """How many rows of float scores read from TXT have equal ones among their six largest that %f may have made so.
+
+    It may below 1, where float32 is finer than %f. Values that fp16 has are passed over, since in fp16 such ties are the net's
+    own, but not the ends of a sigmoid, where its scores crowd.
+    """
+    count = 0
+    for row in rows:
+        best = np.sort(row)[-6:]
+        tied = best[1:][best[1:] == best[:-1]]
+        halves = np.round(tied.astype(np.float16).astype(np.float64), 6) == tied
+        crowded = (np.abs(tied) < 0.01) | (tied == 1)
+        count += bool(((np.abs(tied) <= 1) & (crowded | ~halves)).any())
+    return count
+
+
+def count(data, outfmt, dtype):
+    """How many values a result's bytes hold, of whatever shape. ValueError where they are torn."""
+    if outfmt == "TXT":
+        return data.count(b".") if data.endswith(b" \n") else 0
+    try:
+        return (np.load(io.BytesIO(data), allow_pickle=False) if outfmt == "NPY" else np.frombuffer(data, dtype)).size
+    except Exception as error:  # as in decode
+        raise ValueError("is torn: %s" % error) from None

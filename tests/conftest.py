@@ -32,7 +32,8 @@ FIRST = ["test_run_infer.py", "test_npu.py", "test_report.py", "test_readme.py",
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-FLOAT_RECIPE = {"resize": 256, "crop": 224, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "dtype": "float32", "layout": "CHW"}
+FLOAT_RECIPE = {"resize": 256, "crop": 224, "interpolation": "bilinear", "mean": IMAGENET_MEAN, "std": IMAGENET_STD,
+                "dtype": "float32", "layout": "CHW"}
 DEMO = ["--demo", "--engine", "onnxruntime", "--loop", "3", "--batch-sizes", "1 8"]  # the one whole chain
 UINT8_RECIPE = dict(FLOAT_RECIPE, dtype="uint8", layout="HWC")
 

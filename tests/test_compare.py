@@ -1,19 +1,15 @@
 """compare_scores.py: scores beside another engine's; faults of a model or its input are told from fp16."""
-import fcntl
 import json
 import os
 import shutil
-import signal
-import struct
-import subprocess
-import termios
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import command
+from conftest import FLOAT_RECIPE, UINT8_RECIPE
 from conftest import succeeds as cold
+from made_results import files, record, write_result
 from onnx import numpy_helper
 from warm import fails, script, succeeds
 
@@ -136,23 +132,10 @@ def test_one_spoilt_image_among_right_ones_is_caught_and_named(place):
 
 def write(folder, scores, outfmt="bin", **summary):
     """A folder with a result for each of {image: scores}, and a summary where its keys are given."""
-    folder.mkdir(parents=True)
-    names = []
     for name, row in scores.items():
-        path = folder / ("%s_0.%s" % (name, outfmt))
-        if outfmt == "txt":
-            path.write_text("".join("%f " % score for score in row) + "\n")
-        elif outfmt == "npy":
-            np.save(str(path), np.asarray(row, "<f4").reshape(1, -1))
-        else:
-            path.write_bytes(np.asarray(row, "<f4").tobytes())
-        names.append(path.name)
+        write_result(folder, name, np.asarray(row, "<f4"), outfmt)
     if summary:
-        files_info = {str(number): {"infiles": ["x"], "outfiles": ["out/" + name]} for number, name in enumerate(names)}
-        shape = [len(next(iter(scores.values())))]
-        summary = dict({"schema": 1, "engine": "onnxruntime 1", "precision": "fp32", "filesinfo": files_info, "input": None,
-                        "outputs": [{"name": "class", "dtype": "float32", "shape": shape}]}, **summary)
-        (folder / ".summary.json").write_text(json.dumps(summary))
+        record(folder, **summary)
     return folder
 
 
@@ -203,32 +186,89 @@ def test_a_reference_of_other_images_or_another_width_is_refused(tmp_path):
     write(tmp_path / "other", {"b": SCORES["b"]})
     write(tmp_path / "wide", {"a": np.arange(21)})
     (tmp_path / "empty").mkdir()
-    for reference, said in (("other", "no counterpart"), ("wide", "holds 21"), ("none", "none"), ("empty", "holds no results")):
+    for reference, said in (
+            ("other", "no counterpart"), ("wide", "have 20 and 21 scores"), ("none", "none"), ("empty", "holds no results")):
         assert said in fails(1, SCRIPT, mine, tmp_path / reference, "--json", tmp_path / "r.json")
         assert not (tmp_path / "r.json").exists()
 
 
+OF_UINT8 = {"model": {"input": {"dtype": "uint8", "shape": [224, 224, 3]}}, "input": {"recipe": UINT8_RECIPE}}
+
+
 def test_uint8_and_float_inputs_are_compared_but_not_inputs_prepared_differently(tmp_path):
-    recipe = {"resize": 256, "crop": 224, "mean": [0.5], "std": [0.2], "dtype": "float32", "layout": "CHW"}
-    theirs = write(tmp_path / "theirs", SCORES, engine="onnxruntime 1", input={"recipe": recipe})
-    mine = write(tmp_path / "mine", NEARLY, engine="ais_bench 0.0.2", precision="fp16",
-                 input={"recipe": dict(recipe, dtype="uint8", layout="HWC")})
+    theirs = write(tmp_path / "theirs", SCORES, engine="onnxruntime 1", input={"recipe": FLOAT_RECIPE})
+    mine = write(tmp_path / "mine", NEARLY, engine="ais_bench 0.0.2", precision="fp16", **OF_UINT8)
     succeeds(SCRIPT, mine, theirs, "--json", tmp_path / "r.json")
     fidelity = json.loads((tmp_path / "r.json").read_text())
     assert (fidelity["engine"], fidelity["precision"]) == ("ais_bench 0.0.2", "fp16")
     assert (fidelity["reference_engine"], fidelity["reference_precision"]) == ("onnxruntime 1", "fp32")
-    assert len(fidelity["summary_sha256"]) == len(fidelity["reference_summary_sha256"]) == 64
-    other = write(tmp_path / "other", NEARLY, input={"recipe": dict(recipe, resize=232)})
-    assert "prepared differently (resize: 232, 256)" in fails(1, SCRIPT, other, theirs)
+    assert fidelity["summary_sha256"] == files.sha256_of(str(tmp_path / "mine_summary.json"))
+    assert fidelity["reference_summary_sha256"] == files.sha256_of(str(tmp_path / "theirs_summary.json"))
+    for field, value, said in (("resize", 232, "resize 232, not 256"), ("interpolation", "bicubic", "interpolation bicubic")):
+        other = write(tmp_path / field, NEARLY, input={"recipe": dict(FLOAT_RECIPE, **{field: value})})
+        assert "prepared differently (%s" % said in fails(1, SCRIPT, other, theirs)
+
+
+def test_a_reference_of_other_pictures_under_equal_names_is_refused(tmp_path):
+    theirs, new = write(tmp_path / "theirs", SCORES, engine="e"), {"c": "the new picture"}
+    for changes in ({}, OF_UINT8):
+        mine = write(tmp_path / "mine", NEARLY, images=new, **changes)
+        assert "are of different images (first: c)" in fails(1, SCRIPT, mine, theirs, "--json", tmp_path / "r.json")
+        assert not (tmp_path / "r.json").exists()
+    succeeds(SCRIPT, write(tmp_path / "mine", NEARLY, **OF_UINT8), theirs)
+
+
+def test_results_of_another_run_put_among_those_of_this_one_are_refused(tmp_path):
+    theirs, mine = write(tmp_path / "theirs", SCORES, engine="e"), write(tmp_path / "mine", NEARLY, engine="e")
+    shutil.copy(str(theirs / "b_0.bin"), str(mine / "b_0.bin"))
+    assert "b_0.bin: is not what the inference wrote there" in fails(1, SCRIPT, mine, theirs)
+
+
+def test_fp16_bin_without_a_recorded_type_is_compared_as_what_it_is(tmp_path):
+    theirs = write(tmp_path / "theirs", SCORES, engine="e")
+    for name, row in SCORES.items():
+        write_result(tmp_path / "mine", name, row.astype("<f2"), "bin")
+    assert "Top-1 agreement 100.00%" in succeeds(SCRIPT, tmp_path / "mine", theirs).stdout
+
+
+def test_what_is_compared_is_kept_until_the_results_or_the_limit_are_others(tmp_path):
+    theirs, mine = write(tmp_path / "theirs", SCORES, engine="e"), write(tmp_path / "mine", NEARLY, engine="e")
+    line = [SCRIPT, mine, theirs, "--json", tmp_path / "r.json"]
+    assert script(*line, "--check").returncode == 1 and not (tmp_path / "r.json").exists()
+    succeeds(*line)
+    before = (tmp_path / "r.json").read_bytes()
+    assert succeeds(*line).stdout.startswith("kept: %s, largest relative difference" % (tmp_path / "r.json"))
+    process = script(*line, "--check")
+    assert (process.returncode, process.stdout) == (0, "") and (tmp_path / "r.json").read_bytes() == before
+    assert "fidelity of" in succeeds(*line, "--overwrite").stdout
+    os.utime(str(mine / "a_0.bin"), (1, 1))
+    assert "kept" in succeeds(*line).stdout  # another time, the same bytes
+    fails(3, *line, "--limit", "0.00001")
+    assert "kept" in script(*line, "--limit", "0.00001").stdout
+    fails(3, *line, "--limit", "0.00001")
+    write(tmp_path / "mine", SCORES, engine="e")
+    assert script(*line, "--check").returncode == 1
+    assert "fidelity of" in succeeds(*line).stdout
+
+
+def test_what_no_summary_vouches_for_is_compared_again(tmp_path):
+    theirs, mine = write(tmp_path / "theirs", SCORES, engine="e"), write(tmp_path / "mine", NEARLY)
+    for _ in range(2):
+        assert "fidelity of" in succeeds(SCRIPT, mine, theirs, "--json", tmp_path / "r.json").stdout
+    assert script(SCRIPT, mine, theirs, "--json", tmp_path / "r.json", "--check").returncode == 1
 
 
 def test_shard_and_device_folders_are_compared_with_a_whole_reference(tmp_path):
     theirs = write(tmp_path / "theirs", SCORES)
     for number, names in enumerate(("ab", "cd"), 1):
-        write(tmp_path / "mine" / ("shard%d_of_2" % number), {name: NEARLY[name] for name in names}, engine="e")
+        write(tmp_path / "mine" / ("shard%d_of_2" % number), {name: NEARLY[name] for name in names},
+              input={"path": "prep/x", "shard": [number, 2]})
     assert "4 of 4" in succeeds(SCRIPT, tmp_path / "mine", theirs).stdout
-    write(tmp_path / "mine" / "device0", {"a": NEARLY["a"]}, engine="e")
-    assert "results of the same image" in fails(1, SCRIPT, tmp_path / "mine", theirs)
+    for number, names in enumerate(("ab", "cd")):
+        write(tmp_path / "devices" / ("device%d" % number), {name: NEARLY[name] for name in names}, engine="e")
+    assert "4 of 4" in succeeds(SCRIPT, tmp_path / "devices", theirs).stdout
+    write(tmp_path / "devices" / "device2", {"a": NEARLY["a"]}, engine="e")
+    assert "results of the same image" in fails(1, SCRIPT, tmp_path / "devices", theirs)
 
 
 def test_results_that_are_not_what_their_summary_lists_are_refused(tmp_path):
@@ -238,13 +278,11 @@ def test_results_that_are_not_what_their_summary_lists_are_refused(tmp_path):
     assert "is missing, it is listed" in fails(1, SCRIPT, mine, theirs)
     (mine / "x_0.bin").rename(mine / "b_0.bin")
     (mine / "b_0.bin").write_bytes(np.arange(20, dtype="<f8").tobytes())
-    assert "b_0.bin: holds 40 scores, its summary says [20]" in fails(1, SCRIPT, mine, theirs)
-    for broken in ("", "[]", '{"engine": 5}', '{"schema": 1}', '{"filesinfo": {"0": 1}}', '{"throughput": NaN}', "[" * 100000):
-        (mine / ".summary.json").write_text(broken)
-        assert ".summary.json: is no summary" in fails(1, SCRIPT, mine, theirs)
+    record(mine)
+    assert "b_0.bin: holds 40 scores, not 20 as its summary says" in fails(1, SCRIPT, mine, theirs)
 
 
-@pytest.mark.parametrize("data, said", [(b"", "empty"), (b"123", "cannot be read"), (b"\0\0\xc0\x7f" * 20, "NaN"),
+@pytest.mark.parametrize("data, said", [(b"", "empty"), (b"123", "no row of float32 scores"), (b"\0\0\xc0\x7f" * 20, "NaN"),
                                         (None, "no regular file")])
 def test_broken_results_are_named(data, said, tmp_path):
     theirs, mine = write(tmp_path / "theirs", SCORES), write(tmp_path / "mine", NEARLY)
@@ -259,55 +297,16 @@ def test_broken_results_are_named(data, said, tmp_path):
 
 def test_what_is_read_and_what_is_no_file_is_not_written_over(tmp_path):
     theirs, mine = write(tmp_path / "theirs", SCORES), write(tmp_path / "mine", NEARLY, engine="e")
-    before = (mine / "a_0.bin").read_bytes()
-    for target in (mine / "a_0.bin", mine / ".summary.json", tmp_path / "mine"):
-        assert "choose another name" in fails(1, SCRIPT, mine, theirs, "--json", target)
-    os.mkfifo(str(tmp_path / "pipe"))
-    assert "pipe: " in fails(1, SCRIPT, mine, theirs, "--json", tmp_path / "pipe")
-    assert (mine / "a_0.bin").read_bytes() == before
-
-
-def test_results_replaced_or_changed_while_they_are_compared_are_refused(tmp_path):
-    theirs = write(tmp_path / "theirs", SCORES, engine="e")
-    for number in range(1500):  # time enough to stop it in
-        os.link(str(theirs / "a_0.bin"), str(theirs / ("%d_0.bin" % number)))
-    (theirs / ".summary.json").write_text('{"engine": "e"}')
-    mine = tmp_path / "mine"
-    shutil.copytree(str(theirs), str(mine))
-
-    def replace_folder():
-        mine.rename(tmp_path / "old")
-        shutil.copytree(str(tmp_path / "old"), str(mine))
-
-    for change in (lambda: (theirs / ".summary.json").write_text('{"engine": "f"}'), replace_folder):
-        terminal, stderr = os.openpty()
-        fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
-        process = subprocess.Popen(command(SCRIPT, mine, theirs, "--json", tmp_path / "r.json"), stderr=stderr)
-        os.close(stderr)
-        said = b""
-        while b"compare" not in said:  # the bar: the folders are open
-            said += os.read(terminal, 1000)
-        process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-        change()
-        process.send_signal(signal.SIGCONT)
-        try:
-            while True:
-                said += os.read(terminal, 1000)
-        except OSError:  # the other end is closed
-            os.close(terminal)
-        assert process.wait(60) == 1 and b"was changed while it was compared" in said and not (tmp_path / "r.json").exists()
-
-
-def test_a_killed_runs_temporary_is_removed_and_a_living_runs_is_not(tmp_path):
-    theirs, mine = write(tmp_path / "theirs", SCORES), write(tmp_path / "mine", NEARLY)
-    for name in (".r.json.01234567.tmp", ".r.json.89abcdef.tmp", ".other.json.01234567.tmp"):
-        (tmp_path / name).write_text("half")
-    with (tmp_path / ".r.json.89abcdef.tmp").open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        succeeds(SCRIPT, mine, theirs, "--json", tmp_path / "r.json")
-    assert {path.name for path in tmp_path.glob(".*")} == {".r.json.89abcdef.tmp", ".other.json.01234567.tmp"}
-    assert json.loads((tmp_path / "r.json").read_text())["agrees"]
+    (tmp_path / "config.json").write_text('{"mine": 1}')
+    for target, said in ((mine / "a_0.bin", "be taken for a result"), (tmp_path / "mine_summary.json", "would be overwritten"),
+                         (mine, "is a folder")):
+        before = target.is_file() and target.read_bytes()
+        for options in ((), ("--overwrite",)):
+            assert said in fails(1, SCRIPT, mine, theirs, "--json", target, *options)
+        assert before == (target.is_file() and target.read_bytes())
+    sentence = fails(1, SCRIPT, mine, theirs, "--json", tmp_path / "config.json")
+    assert "config.json: is there and not of this command's making" in sentence
+    succeeds(SCRIPT, mine, theirs, "--json", tmp_path / "config.json", "--overwrite")
 
 
 def test_wrong_usage_exits_with_2(tmp_path):

@@ -6,11 +6,15 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
-from conftest import FLOAT_RECIPE, REPOSITORY, command, contents, fails, script, small_onnx, succeeds, wait_until
+from conftest import REPOSITORY, command, contents, fails, script, small_onnx, succeeds, wait_until
 from test_npu_info import ONE_910B4, dressed
+
+sys.path.insert(0, str(REPOSITORY))
+from common import scores  # noqa: E402
 
 SCRIPT = "npu_infer.py"
 USUAL = ["--model", "small_bs4.om", "--input", "prep_dataset", "--output_dirname", "result"]
@@ -58,7 +62,7 @@ def infer(house, tmp_path):
         options = {"model": "small_bs4.om", "input": "prep_dataset", "output": str(tmp_path), "output_dirname": "result"}
         variables = {name: more.pop(name) for name in list(more) if name.startswith("STANDIN_")}
         options.update(more)
-        words = [word for name, value in options.items() if value is not None for word in ("--" + name, value)]
+        words = [word for name, value in options.items() if value is not None for word in ("--" + name, value)] + ["--overwrite"]
         run.options = {"cwd": str(house), "env": dressed(house, **variables)}
         if code:
             sentence = fails(code, SCRIPT, *(words + list(arguments)), **run.options)
@@ -103,7 +107,7 @@ def test_every_generation_on_one_device_and_two_leaves_onnx_runtimes_files(gener
     assert line_of(process) == line % (tmp_path, dirname, outfmt) + (" --device 0,1" + divide if device == "0,1" else "")
 
 
-def test_the_summary_has_onnx_infers_keys_and_is_the_record_in_the_folder(finished, house):
+def test_the_summary_has_onnx_infers_keys_and_lists_each_result(finished, house):
     tmp_path = finished
     ours, theirs = summary_of(tmp_path), json.loads((house / "cpu_BIN_summary.json").read_text())
     assert set(ours) == set(theirs)
@@ -112,19 +116,47 @@ def test_the_summary_has_onnx_infers_keys_and_is_the_record_in_the_folder(finish
     theirs["input"]["path"] = "prep_dataset"
     for key in ("outputs", "probabilities", "input", "outfmt"):
         assert ours[key] == theirs[key]
-    assert ours["model"]["onnx_sha256"] == theirs["model"]["sha256"] and ours["model"]["recipe"] == FLOAT_RECIPE
+    assert ours["model"]["onnx_sha256"] == theirs["model"]["sha256"] and ours["model"]["recipe"] == theirs["model"]["recipe"]
     assert [ours[key] for key in ("engine", "device", "devices", "precision", "batch_size", "parts")] == \
         ["ais_bench 0.0.2", "Ascend310P3", [0], "fp16", 4, None]
     assert ours["npu"]["devices"][0]["health"] == "OK" and ours["h2d_ms"] >= 0
-    assert (tmp_path / "result" / ".summary.json").stat().st_ino == (tmp_path / "result_summary.json").stat().st_ino
     listed = [path for info in ours["filesinfo"].values() for path in info["outfiles"]]
     assert sorted(os.path.basename(path) for path in listed) == sorted(results(tmp_path / "result"))
     assert all(os.path.dirname(path) == str(tmp_path / "result") for path in listed)
+    assert [info["image"] for info in ours["filesinfo"].values()] == [info["image"] for info in theirs["filesinfo"].values()]
+    assert sorted(os.listdir(str(tmp_path))) == ["result", "result_summary.json"]
+
+
+def test_a_finished_run_is_kept_and_one_of_anything_else_is_made_again(finished, house, tmp_path):
+    copied(finished, tmp_path)
+    options, before = {"cwd": str(house), "env": dressed(house)}, contents(tmp_path)
+    line = USUAL + ["--output", tmp_path]
+    begin = time.monotonic()
+    process = succeeds(SCRIPT, *line, **options)
+    assert time.monotonic() - begin < 2 and process.stdout.startswith("kept: ") and len(process.stdout.splitlines()) == 1
+    assert script(SCRIPT, *(line + ["--check"]), **options).returncode == 0
+    assert contents(tmp_path) == before
+    for changed in (["--outfmt", "TXT"], ["--limit", "3"], ["--model", "aipp/small_bs4.om"]):
+        assert script(SCRIPT, *(line + ["--check"] + changed), **options).returncode == 1
+    assert contents(tmp_path) == before
+    (tmp_path / "result" / "ILSVRC2012_val_00000003_0.bin").write_bytes(b"torn")
+    assert script(SCRIPT, *(line + ["--check"]), **options).returncode == 1
+    assert "python3 -m ais_bench" in succeeds(SCRIPT, *line, **options).stdout
+    assert contents(tmp_path / "result") == contents(finished / "result")
+    assert "python3 -m ais_bench" in succeeds(SCRIPT, *(line + ["--overwrite"]), **options).stdout
+
+
+def test_pure_inference_is_kept_for_the_same_devices_only(house, tmp_path):
+    options = {"cwd": str(house), "env": dressed(house)}
+    line = ["--model", "small_bs4.om", "--loop", "3", "--output", tmp_path, "--output_dirname", "perf"]
+    assert "python3 -m ais_bench" in succeeds(SCRIPT, *line, **options).stdout
+    assert "kept: " in succeeds(SCRIPT, *line, **options).stdout
+    assert "python3 -m ais_bench" in succeeds(SCRIPT, *(line + ["--device", "1"]), **options).stdout
 
 
 def test_the_device_is_the_chip_that_npu_smi_shows_and_not_what_atc_was_told(house, tmp_path):
     for table, chip, warnings in ((ONE_910B4, "Ascend910B4", 1), ("fail", "Ascend310P3", 0)):
-        process = succeeds(SCRIPT, *USUAL, "--output", tmp_path, "--device", "5", cwd=str(house),
+        process = succeeds(SCRIPT, *USUAL, "--output", tmp_path, "--device", "5", "--overwrite", cwd=str(house),
                            env=dressed(tmp_path, table, STANDIN_DEVICES="6"))
         assert summary_of(tmp_path)["device"] == chip
         assert process.stderr.count("was compiled for Ascend310P3, npu-smi shows Ascend910B4") == warnings
@@ -139,7 +171,7 @@ def test_two_devices_are_one_summary_with_a_part_each(infer, tmp_path):
     assert told["performance"]["mean_ms"] == max(part["performance"]["mean_ms"] for part in told["parts"])
     low, high = told["performance"]["interval95"]
     assert low < told["throughput"] < high and told["performance"]["p99_ms"] is None and told["wall"] is None
-    assert sorted(contents(tmp_path / "result")) == [".summary.json", "pure_infer_data_0.bin"]
+    assert sorted(contents(tmp_path / "result")) == ["pure_infer_data_0.bin"]
 
 
 def test_pure_inference_is_the_guides_line_and_seconds_find_the_loops(infer, tmp_path):
@@ -172,21 +204,51 @@ def test_single_files_and_npy_files_are_taken(infer, house, tmp_path):
         np.save(str(tmp_path / "npy" / (name + ".npy")), values)
     infer(input=tmp_path / "npy")
     assert results(tmp_path / "result") == expected
-    np.save(str(tmp_path / "npy" / (names[0] + ".npy")), np.zeros((224, 224, 3), np.float32))
+    (tmp_path / "npy" / (names[0] + ".npy")).rename(tmp_path / "npy" / (names[0] + ".Npy"))  # which ais_bench would pass over
+    infer(input=tmp_path / "npy")
+    assert results(tmp_path / "result") == expected
+    (tmp_path / "npy" / (names[0] + ".Npy")).rename(tmp_path / "npy" / (names[0] + ".npy"))
+    shutil.copy(str(house / "prep_dataset" / "ILSVRC2012_val_00000009.bin"), str(tmp_path / "npy"))
     shutil.rmtree(str(tmp_path / "result"))
     (tmp_path / "result_summary.json").unlink()
-    assert "shape [224, 224, 3]" in infer(1, input=tmp_path / "npy")
+    assert "of several kinds (.bin and .npy)" in infer(1, input=tmp_path / "npy")
+    (tmp_path / "npy" / "ILSVRC2012_val_00000009.bin").unlink()
+    np.save(str(tmp_path / "npy" / (names[0] + ".npy")), np.zeros((224, 224, 3), np.float32))
+    assert "shape (224, 224, 3)" in infer(1, input=tmp_path / "npy")
 
 
 @pytest.mark.parametrize("trouble, device, said", [
-    ("infer:4", "0", "failed with exit code 1: RuntimeError: [-1][ACL: execute failed]"), ("hang:4", "0", "signal 9"),
-    ("missing:4", "0", "left 4 of 12 results (first missing: ILSVRC2012_val_00000005)"), ("missing:4", "0,1", "of 12 results"),
+    ("infer:4", "0", "failed with exit code 1: RuntimeError: [-1][ACL: execute failed]"),
+    ("hang:4", "0", "was ended by signal 9; the memory may have run out"),
+    ("missing:4", "0", "left 4 of 12 results (first missing: ILSVRC2012_val_00000005_0.bin)"),
+    ("missing:4", "0,1", "of 12 results"),
     ("torn:4", "0", "ILSVRC2012_val_"), ("device:1", "0,1", "failed with exit code 1"),
     ("device0:1", "0,1", "the part of device 1 is missing")])
 def test_what_fails_is_a_sentence_and_nothing_has_its_final_name(trouble, device, said, infer):
     # Half of the files of a "missing" one were run, so the count of runs would tell, too: that sentence is as good.
     sentence = infer(1, device=device, STANDIN_FAIL=trouble)
     assert said in sentence or (trouble.startswith("missing") and "ran 1 times" in sentence), sentence
+
+
+@pytest.mark.parametrize("generation", ["0.0.2", "2026"])
+def test_the_reason_is_what_cann_said_and_not_the_empty_exception(generation, infer, house, tmp_path):
+    foreign = tmp_path / "foreign.om"
+    shutil.copy(str(house / "small_bs4.om"), str(foreign))
+    for model in ("small_bs4.om", foreign):  # of the one without a record nothing is said of records
+        sentence = infer(1, model=model, STANDIN_FAIL="busy:0", STANDIN_GENERATION=generation)
+        for part in ("EE9999", "rtModelLoad failed", "507033", "npu-smi info shows its health"):
+            assert part in sentence
+        assert "record" not in sentence and "RuntimeError" not in sentence and "it/s" not in sentence
+
+
+def test_an_exception_without_words_is_told_with_its_function(infer):
+    assert "RuntimeError in open_device()" in infer(1, STANDIN_FAIL="wordless:0")
+
+
+def test_the_variable_that_renumbers_devices_is_named_where_one_fails(infer, house, tmp_path, monkeypatch):
+    monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "4,5")
+    sentence = infer(1, device="2")
+    assert "there is no such device" in sentence and "--device counts within ASCEND_RT_VISIBLE_DEVICES=4,5" in sentence
 
 
 def test_a_missing_part_of_newer_ones_is_named_too(infer):
@@ -201,27 +263,32 @@ def test_torn_results_are_found_in_every_format(outfmt, infer):
 def test_a_failure_keeps_the_good_results_of_before(finished, house, tmp_path):
     copied(finished, tmp_path)
     before = contents(tmp_path)
-    process = script(SCRIPT, *USUAL, "--output", tmp_path, cwd=str(house), env=dressed(house, STANDIN_FAIL="missing:4"))
+    process = script(SCRIPT, *USUAL, "--output", tmp_path, "--overwrite", cwd=str(house),
+                     env=dressed(house, STANDIN_FAIL="missing:4"))
     assert process.returncode == 1 and contents(tmp_path) == before
 
 
 def test_inputs_of_another_recipe_are_refused(infer, house, tmp_path):
-    assert "dtype and layout" in infer(1, input="prep_dataset_uint8")
-    assert "dtype and layout" in infer(1, model="aipp/small_bs4.om")
+    assert "(dtype uint8, not float32); prepare the images for this model" in infer(1, input="prep_dataset_uint8")
+    assert "(dtype float32, not uint8)" in infer(1, model="aipp/small_bs4.om")
     folder = tmp_path / "prep"
     shutil.copytree(str(house / "prep_dataset"), str(folder))
     record = json.loads((folder / ".recipe.json").read_text())
     record["recipe"]["mean"] = [0.5, 0.5, 0.5]
     (folder / ".recipe.json").write_text(json.dumps(record))
-    assert "another mean" in infer(1, input=folder)
+    assert "(mean [0.5, 0.5, 0.5], not [0.485, 0.456, 0.406])" in infer(1, input=folder)
 
 
 def test_inputs_that_are_not_as_their_manifest_says_are_refused(infer, house, tmp_path):
     folder = tmp_path / "prep"
     shutil.copytree(str(house / "prep_dataset"), str(folder))
     one = folder / "ILSVRC2012_val_00000003.bin"
-    one.write_bytes(one.read_bytes())
-    assert "imagenet_torch_preprocess.py" in infer(1, input=folder)
+    one.write_bytes(one.read_bytes())  # another file of the same content, as a copy is
+    infer(input=folder)
+    shutil.rmtree(str(tmp_path / "result"))
+    (tmp_path / "result_summary.json").unlink()
+    one.write_bytes(one.read_bytes()[:-1] + b"x")
+    assert "ILSVRC2012_val_00000003.bin: is not what it was" in infer(1, input=folder)
     one.unlink()
     assert "1 files of its manifest are missing" in infer(1, input=folder)
 
@@ -237,21 +304,19 @@ def test_a_uint8_model_does_not_take_one_float_file_for_four_images(infer, house
     shutil.copy(str(house / "small_uint8_bs4.om"), str(foreign))
     for generation in ("0.0.2", "2026"):
         sentence = infer(1, model=foreign, input=folder, STANDIN_GENERATION=generation)
-        assert "holds 602112 bytes; one image is uint8 [224, 224, 3] (150528 bytes)" in sentence
-    assert "another dtype than" in infer(1, model=foreign)  # of a folder with a record, too
-    sentence = infer(1, model=foreign, device="1", input=folder, STANDIN_FAIL="device:1")
-    assert "device fault] device 1); compile it with run_atc.sh" in sentence
+        assert "holds 602112 bytes; one image of the model's input, uint8 [224, 224, 3], has 150528" in sentence
+    assert "(dtype float32, not uint8)" in infer(1, model=foreign)  # of a folder with a record, too
     for path in sorted(folder.iterdir())[1:]:
         path.unlink()
-    assert "150528 bytes" in infer(1, model=foreign, input=folder)
+    assert "has 150528" in infer(1, model=foreign, input=folder)
 
 
 def test_aipp_takes_uint8_files_and_is_near_the_uint8_graph(infer, house, tmp_path):
     infer(model="aipp/small_bs4.om", input="prep_dataset_uint8")
-    scores = {name: np.frombuffer(data, "<f4") for name, data in results(tmp_path / "result").items()}
+    ours = {name: np.frombuffer(data, "<f4") for name, data in results(tmp_path / "result").items()}
     for name, data in results(house / "cpu_BIN").items():
         expected = np.frombuffer(data, "<f4")
-        assert np.abs(scores[name] - expected).max() < 0.02 * np.abs(expected).max()
+        assert np.abs(ours[name] - expected).max() < 0.02 * np.abs(expected).max()
     assert summary_of(tmp_path)["model"]["recipe"]["layout"] == "HWC"
 
 
@@ -261,7 +326,7 @@ def test_an_om_without_a_record_is_run_and_says_nothing_of_what_it_does_not_know
     infer(model=foreign)
     told = summary_of(tmp_path)
     assert told["precision"] is None and told["model"]["recipe"] is None and told["batch_size"] == 4
-    assert told["input"]["set_sha256"] and told["device"] == "Ascend310P3"
+    assert told["input"]["set_hash"] and told["device"] == "Ascend310P3"
     assert results(tmp_path / "result") == results(house / "cpu_BIN")
     shutil.rmtree(str(tmp_path / "result"))
     (tmp_path / "result_summary.json").unlink()
@@ -272,8 +337,8 @@ def test_an_om_that_is_not_the_recorded_one_is_refused(infer, house, tmp_path):
     for name in ("small_bs4.om", "small_bs4.om.json"):
         shutil.copy(str(house / name), str(tmp_path))
     shutil.copy(str(house / "small_bs1.om"), str(tmp_path / "small_bs4.om"))
-    assert "is not the one run_atc.sh recorded" in infer(1, model=tmp_path / "small_bs4.om")
-    (tmp_path / "small_bs4.om.json").write_text('{"om_sha256": NaN}')
+    assert "is not the .om that run_atc.sh recorded" in infer(1, model=tmp_path / "small_bs4.om")
+    (tmp_path / "small_bs4.om.json").write_text('{"sha256": NaN}')
     assert "small_bs4.om.json" in infer(1, model=tmp_path / "small_bs4.om")
     (tmp_path / "small_bs4.om.json").write_text("[" * 100000)
     assert "small_bs4.om.json" in infer(1, model=tmp_path / "small_bs4.om")
@@ -323,7 +388,7 @@ def test_images_of_another_dtype_or_layout_with_as_many_bytes_are_refused_though
     (tmp_path / "large").chmod(0o750)
     om = compiled(tmp_path, "plain")
     for _ in range(2):
-        assert "another dtype and shape than" in infer(1, model=om, input=tmp_path / "large")
+        assert "(dtype uint8, not float32)" in infer(1, model=om, input=tmp_path / "large")
         if (tmp_path / "plain_bs4.om.json").exists():
             forget(om)
     infer(model=om)
@@ -337,6 +402,7 @@ def test_scores_in_half_precision_without_a_record_are_read_as_such(infer, house
     assert summary_of(tmp_path)["outputs"] == [{"name": "class", "dtype": "float16", "shape": [1000]}]
     for name, data in results(tmp_path / "result").items():
         assert np.frombuffer(data, "<f2").argmax() == np.frombuffer((house / "cpu_BIN" / name).read_bytes(), "<f4").argmax()
+    assert "--outfmt BIN" not in infer(model=om, outfmt="TXT").stderr
 
 
 def test_scores_that_text_would_flatten_are_refused_as_text(infer, tmp_path):
@@ -346,8 +412,30 @@ def test_scores_that_text_would_flatten_are_refused_as_text(infer, tmp_path):
             if one.name in ("w", "b"):
                 one.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(one) * np.float32(1e-9), one.name))
     om = compiled(tmp_path, "tiny", change)
-    assert "below 0.001" in infer(1, model=om, outfmt="TXT")
+    assert "flattens into ties; use --outfmt BIN" in infer(1, model=om, outfmt="TXT")
     infer(model=om)
+
+
+def test_a_sigmoid_whose_last_image_alone_is_saturated_is_refused_as_text(infer, tmp_path):
+    def change(model):
+        from onnx import helper
+        model.graph.node[-1].output[0] = "logits"
+        model.graph.node.append(helper.make_node("Sigmoid", ["logits"], ["class"]))
+    om = compiled(tmp_path, "sigmoid", change)
+    (tmp_path / "hand").mkdir()
+    for number, value in enumerate([0, 0.1, 0, 0.1, 0, 50]):
+        np.full((3, 224, 224), value, "<f4").tofile(str(tmp_path / "hand" / ("%d.bin" % number)))
+    assert "flattens into ties; use --outfmt BIN" in infer(1, model=om, input=tmp_path / "hand", outfmt="TXT")
+    infer(model=om, input=tmp_path / "hand", limit="5", outfmt="TXT")
+
+
+def test_ties_that_a_net_in_half_precision_has_itself_are_no_reason_to_refuse_text():
+    random = np.random.RandomState(0)
+    rows = (random.standard_normal((200, 1000)) * 0.5 + 8).astype(np.float16).astype(np.float64)
+    rows = np.array([[float("%f" % value) for value in row] for row in rows])
+    assert sum(len(set(np.sort(row)[-6:])) < 6 for row in rows) > 50 and scores.flattened_text(rows) == 0
+    close = 0.5 + random.standard_normal((200, 1000)) * 1e-6
+    assert scores.flattened_text(np.round(close, 6)) > 190
 
 
 def test_images_made_by_hand_that_change_while_ais_bench_runs_are_noticed(house, tmp_path):
@@ -361,7 +449,7 @@ def test_images_made_by_hand_that_change_while_ais_bench_runs_are_noticed(house,
     one, *_, last = sorted((tmp_path / "hand").glob("*.bin"))
     shutil.copy(str(one), str(last))
     _, errors = process.communicate()
-    assert process.returncode == 1 and "was changed while ais_bench ran" in errors and not (tmp_path / "result").exists()
+    assert process.returncode == 1 and "is not what it was when it was looked at" in errors and not (tmp_path / "result").exists()
 
 
 @pytest.mark.parametrize("generation", ["2024", "2026"])
@@ -400,7 +488,7 @@ def test_files_of_the_users_own_are_not_replaced(finished, infer, house, tmp_pat
             (tmp_path / "link").symlink_to(finished / "result")
         assert "choose another --output_dirname" in infer(1, output_dirname=dirname)
     (tmp_path / "free_summary.json").write_text('{"own": 1}')
-    assert "was not written by this script" in infer(1, output_dirname="free")
+    assert "was not written by this suite" in infer(1, output_dirname="free")
     assert (folder / "thesis_0.txt").read_text() == "mine" and (tmp_path / "free_summary.json").read_text() == '{"own": 1}'
     shutil.copytree(str(house / "prep_dataset"), str(tmp_path / "in"))
     assert "folder of the inputs" in infer(1, input=tmp_path / "in", output_dirname="in")
@@ -409,9 +497,8 @@ def test_files_of_the_users_own_are_not_replaced(finished, infer, house, tmp_pat
 def test_results_of_a_run_before_are_replaced_also_by_a_run_after_a_kill_while_it_published(finished, infer, tmp_path):
     copied(finished, tmp_path)
     (tmp_path / ".result.partial").mkdir()
+    (tmp_path / ".result.partial" / ".lock").touch()
     (tmp_path / "result").rename(tmp_path / ".result.partial" / ".old")
-    process = script(SCRIPT, "--model", "missing.om", *USUAL[2:], "--output", tmp_path)
-    assert process.returncode == 1 and contents(tmp_path / "result") == contents(finished / "result")
     infer(outfmt="TXT", limit="3")
     assert sorted(os.path.splitext(name)[1] for name in results(tmp_path / "result")) == [".txt"] * 3
     assert sorted(os.listdir(str(tmp_path))) == ["result", "result_summary.json"]
@@ -443,13 +530,15 @@ def test_a_signal_ends_ais_bench_too_and_leaves_nothing(number, code, house, tmp
 def test_a_second_run_into_the_same_folder_is_refused_while_ais_bench_lives(infer, house, tmp_path):
     process = started(house, tmp_path, STANDIN_FAIL="stall:4")
     wait_until(lambda: list(tmp_path.glob(".result.partial/run/result/*.bin")), process)
+    locked = "another run is at work in this folder (process "
     (child,) = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], stdout=subprocess.PIPE).stdout.split()
     try:
         options = {"cwd": str(house), "env": dressed(house)}
-        assert "another inference is writing there" in fails(1, SCRIPT, *(USUAL + ["--output", tmp_path]), **options)
+        sentence = fails(1, SCRIPT, *(USUAL + ["--output", tmp_path]), **options)
+        assert "%s%d and %d)" % (locked, process.pid, int(child)) in sentence
         process.kill()  # ais_bench lives on, and still holds the folder
         process.communicate()
-        assert "another inference is writing there" in fails(1, SCRIPT, *(USUAL + ["--output", tmp_path]), **options)
+        assert "%s%d)" % (locked, int(child)) in fails(1, SCRIPT, *(USUAL + ["--output", tmp_path]), **options)
     finally:
         process.kill()
         os.kill(int(child), signal.SIGKILL)
@@ -469,7 +558,7 @@ def test_without_ais_bench_the_sentence_says_what_to_install(infer, house):
     environment = dressed(house)
     environment["PYTHONPATH"] = str(house)
     sentence = fails(1, SCRIPT, "--model", "small_bs4.om", "--loop", "2", cwd=str(house), env=environment)
-    assert "does not start" in sentence and "set_env.sh" in sentence
+    assert "No module named" in sentence and "set_env.sh" in sentence
 
 
 @pytest.mark.parametrize("generation", ["2025", "2026"])
@@ -493,7 +582,7 @@ def test_the_stand_ins_answer_in_clicks_order(generation, house):
 WRONG = [
     ["--device", "x"], ["--device", "0,0"], ["--device", "0,"], ["--loop", "0"], ["--seconds", "nan"],
     ["--seconds", "1", "--loop", "2"], ["--seconds", "1", "--input", "prep_dataset"], ["--outfmt", "CSV"],
-    ["--output_dirname", "x"],
+    ["--output_dirname", "x"], ["--check"],
     ["--output", ".", "--output_dirname", ".."], ["--output", ".", "--output_dirname", "/x"], ["--limit", "-1"]]
 
 
@@ -517,11 +606,8 @@ def test_a_fifo_does_not_hang(infer, tmp_path):
     assert "no regular file" in infer(1, input=tmp_path / "a.bin")
 
 
-def test_a_full_or_closed_output_is_a_sentence(house, tmp_path):
+def test_a_full_output_is_a_sentence(house, tmp_path):
     words = command(SCRIPT, "--model", house / "small_bs4.om", "--loop", "2", "--output", tmp_path, "--output_dirname", "result")
     with open("/dev/full", "w") as full:
         process = subprocess.run(words, env=dressed(house), stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE)
     assert process.returncode == 1 and b"Traceback" not in process.stderr and b"standard output" in process.stderr
-    shown = " ".join("'%s'" % word for word in words)
-    assert subprocess.run(["bash", "-c", shown + " >&- 2>&- <&-"], env=dressed(house)).returncode == 0
-    assert (tmp_path / "result_summary.json").exists()

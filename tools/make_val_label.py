@@ -1,266 +1,296 @@
 #!/usr/bin/env python3
-"""Make val_label.txt from what people have of ImageNet, or from class folders (the guide's stage "prepare the data set").
+"""Make labels, lines of "FILE CLASS", from what people have (the guide's stage "prepare the data set").
 
+    python3 tools/make_val_label.py ImageNet/val ImageNet/val_label.txt             # folders n01440764 ..., any number of them
+    python3 tools/make_val_label.py LOC_val_solution.csv ImageNet/val_label.txt     # Kaggle's
     python3 tools/make_val_label.py ILSVRC2012_devkit_t12.tar.gz ImageNet/val_label.txt
-    python3 tools/make_val_label.py ImageNet/val ImageNet/val_label.txt
-    python3 tools/make_val_label.py pictures pictures.txt
+    python3 tools/make_val_label.py pictures pictures.txt                           # folders of your own classes
 
-SOURCE is the official development kit, packed or unpacked (meta.mat and ILSVRC2012_validation_ground_truth.txt in it are
-read, with SciPy), or a folder of class folders. Each line of LABELS is "FILE CLASS". The kit, and folders named by WordNet id,
-are ImageNet's validation set and must be whole (folders of other names beside them are left aside); CLASS counts from 0 in the
-order of the sorted WordNet ids, where the kit has numbers of its own. Other folders are classes in the order of their
-sorted names, which go to class_names.txt beside LABELS.
-Exit code 0: written; 1: not written, the reason is named; 2: wrong usage; 130, 143: stopped.
+SOURCE may be
+- a folder of class folders: named by WordNet ids, by ImageNet's numbers 0 to 999 (ImageNet-V2), or classes of your own;
+- a folder of images whose names end in their WordNet id (..._n01440764.JPEG, as in Hugging Face's archive);
+- a text: NAME,ID or NAME ID with or without a header (Kaggle's, with its boxes), FILE CLASS (Caffe's, MLPerf's), MXNet's .lst, or
+  50 000 WordNet ids, of which line N is that of ILSVRC2012_val_N;
+- the official development kit, packed or unpacked (needs SciPy).
+A WordNet id is the class of its place among ImageNet's sorted 1000, as torchvision has them. Own classes are numbered in the
+order of their sorted names, which go to class_names.txt beside LABELS; with --own-classes WordNet ids are, too.
+Exit code 0: LABELS is there; 1: not written, the reason is named; 2: wrong usage; 130, 143: stopped.
 """
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
+
 import argparse
-import collections
 import gzip
 import io
-import os
 import re
-import signal
-import stat
-import sys
 import tarfile
 import zlib
 
-CLASSES, IMAGES = 1000, 50000  # of the challenge's classification task and of its validation set
-GROUND_TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
-WORDNET_ID = re.compile(r"n\d{8}$")
-EXTENSIONS = (".jpeg", ".jpg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # the preprocessing's
-LARGEST = 32 << 20  # bytes of either file of the kit; the real ones have 0.1 MB (meta.mat) and 0.2 MB
-LARGEST_UNPACKED = 64 << 20  # of the whole kit, which has 4 MB, and of what meta.mat holds, packed
+from common import files, images, labels
+from common.command import fail, first_line, warn
+
+CLASSES, IMAGES = 1000, 50000  # of ImageNet's validation set
+TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"  # of the kit
+WORDNET_ID = re.compile("n[0-9]{8}")
+LARGEST = 64 << 20  # bytes of a text, and of the kit unpacked, which has 4 MB
+NAMES = "class_names.txt"
+OF_IMAGENET = "of ImageNet's 1000 classes, by "
 
 
-def stopped(number, frame):
-    signal.signal(number, signal.SIG_IGN)
+# ---- texts ----
+
+def parse_line(line):
+    """(file, class as written) of a line of a text, file "" where the line is but an id or a number; None of any other line."""
+    if re.fullmatch("n[0-9]{8}|[0-9]{1,9}", line):
+        return "", line
+    fields = [field.strip().strip('"') for field in re.split("[\t,;]", line)]
+    file = next((field for field in fields if field.lower().endswith(images.EXTENSIONS)), fields[0])
+    ids = list(re.finditer(r"(?:^|[\s,;\"])(n[0-9]{8})(?=$|[\s,;\"])", line))
+    if ids:  # Kaggle's have one before each box
+        file = file if len(fields) > 1 else line[:ids[0].start(1)].strip()
+        words = sorted({found.group(1) for found in ids})
+        return (file, " and ".join(words)) if file and file.split()[0] not in words else None
+    mxnet = re.fullmatch(r"[0-9]+\t([0-9]+)(?:\.0*)?\t([^\t]+)", line)
+    if mxnet:
+        return mxnet.group(2), mxnet.group(1)
+    row = labels.split_line(line)
+    if row:
+        return row[0], str(row[1])
+    after = fields[fields.index(file) + 1:]
+    return (file, after[0]) if len(after) == 1 and re.fullmatch("[0-9]{1,9}", after[0]) else None
+
+
+def read_text(data, source):
+    """{(folder, file): class as written} of a text's lines."""
+    lines = [(number, line, parse_line(line)) for number, line in labels.numbered(data)]
+    if len(lines) > 1 and not lines[0][2] and lines[1][2]:
+        del lines[0]  # a header
+    bare, rows = bool(lines) and lines[0][2] is not None and not lines[0][2][0], {}
+    if bare and len(lines) != IMAGES:
+        fail("%s: has %d lines without file names, not %d: which image each is of is not known" % (source, len(lines), IMAGES))
+    for number, line, row in lines:
+        if row is None or bool(row[0]) == bare:
+            fail("%s: line %d is no file and class (as the others), but %r" % (source, number, line[:80]))
+        file = row[0].replace("\\", "/") or "ILSVRC2012_val_%08d.JPEG" % (len(rows) + 1)
+        pair = os.path.basename(os.path.dirname(file)), os.path.basename(file)
+        classes = {row[1], rows.setdefault(pair, row[1])}
+        if len(classes) > 1 or " " in row[1]:
+            fail("%s: line %d gives %s a second class: %s" % (source, number, file, " and ".join(sorted(classes))))
+    if not rows:
+        fail("%s: is empty" % source)
+    return rows
+
+
+def check_against_ids(rows, places, source):
+    """Exit where a class that is written as a number is not that of the WordNet id in the image's path."""
+    for (folder, file), number in rows.items():
+        found = WORDNET_ID.search(os.path.join(folder, file))
+        if found and places.get(found.group(), int(number)) != int(number):
+            fail("%s: %s has class %s there, but its id is ImageNet's class %d; make labels of the folders, or --own-classes"
+                 % (source, os.path.join(folder, file), number, places[found.group()]))
+
+
+# ---- folders ----
+
+def read_folder(source):
+    """{(folder, file): class as written} of a folder's images, by their class folders or by the ids that end their names."""
+    classes = images.class_folders(source)
+    found = [(folder, file) for folder in classes or [""] for _, file, is_image in images.list_files(folder, source) if is_image]
+    if classes:
+        return {pair: pair[0] for pair in found}
+    ends = {pair: re.search("_(n[0-9]{8})$", images.name_of(pair[1])) for pair in found}
+    without = [file for (_, file), end in ends.items() if not end]
+    if not found or without:
+        fail("%s: holds neither class folders nor images whose names end in a WordNet id (%s); the development kit, Kaggle's "
+             "LOC_val_solution.csv or another list says of which classes ImageNet's images are"
+             % (source, "first %s" % without[0] if without else "no images at all"))
+    return {pair: end.group(1) for pair, end in ends.items()}
+
+
+def check_folders(source, own):
+    """Exit for a folder that is no class, and shifts the numbers of all after it; warn of images that are in none."""
+    classes = images.class_folders(source)
+    for name in classes:
+        inside = os.path.join(source, name)
+        if not any(is_image for _, _, is_image in images.list_files(name, source)):
+            advice = "; did you mean %s?" % inside if images.class_folders(inside) else "; remove it, torchvision refuses it, too"
+            fail("%s: its folder %s holds no image, and each folder is a class%s" % (source, name, advice))
+    if len(classes) == 1 and not own:
+        fail("%s: has but one class folder; did you mean %s? (--own-classes: no)" % (source, os.path.join(source, classes[0])))
+
+
+def warn_of_unlabelled(source, rows):
+    labelled, others = {os.path.join(source, *pair) for pair in rows}, []
+    for folder, below, names in os.walk(source):
+        below[:] = images.class_folders(folder)
+        others += [os.path.join(folder, name) for name in sorted(names) if images.is_image(folder, name)]
+    others = [path for path in others if path not in labelled]
+    if others:
+        warn("%d images are not directly in a class folder and get no label (first: %s)" % (len(others), others[0]))
+
+
+# ---- the development kit ----
+
+def read_kit(path):
+    """{TRUTH and META: bytes} of the development kit, packed or unpacked, or None; nothing is unpacked to disk."""
+    if os.path.isdir(path):
+        paths = [os.path.join(path, *below) for below in (("",), ("data",), ("ILSVRC2012_devkit_t12", "data"))]
+        found = [os.path.join(folder, name) for folder in paths for name in (TRUTH, META)]
+        return {os.path.basename(file): files.read(file, LARGEST) for file in found if os.path.exists(file)} or None
+    data = files.read(path, LARGEST)
+    if data[:2] != b"\x1f\x8b" and data[257:262] != b"ustar":
+        return None
     try:
-        os.write(2, b"stopped; nothing was written\n")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # no library adds to it where it was interrupted
-    except OSError:  # stderr may be closed
-        pass
-    sys.exit(128 + number)
-
-
-def fail(message):
-    sys.exit("error: " + " ".join(str(message).split()))
-
-
-def read_file(path):
-    """The bytes of a regular file of bounded size."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a FIFO would be waited for
-        state = os.fstat(file.fileno())
-        if not stat.S_ISREG(state.st_mode):
-            fail("%s: is no regular file" % path)
-        if state.st_size > LARGEST:
-            fail("%s: has %d bytes, far more than the kit's; it is another file" % (path, state.st_size))
-        return file.read()
-
-
-def read_packed(path):
-    """{file name: bytes} of the two files in the packed kit; nothing is unpacked to disk."""
-    if not os.path.isfile(path):
-        fail("%s: %s" % (path, "is no regular file" if os.path.exists(path) else "no such file or folder"))
-    found = {}
-    try:
-        with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        # Unpacked here, within bounds: tarfile itself reads headers of any size into memory.
-        with (gzip.open if packed else open)(path, "rb") as file:
-            data = file.read(LARGEST_UNPACKED + 1)
-        if len(data) > LARGEST_UNPACKED:
-            fail("%s: unpacks to more than %d MB; it is not the devkit" % (path, LARGEST_UNPACKED >> 20))
+        if data[:2] == b"\x1f\x8b":  # unpacked here, within bounds: tarfile itself reads headers of any size into memory
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(LARGEST + 1)
+        if len(data) > LARGEST:
+            fail("%s: unpacks to more than %d MB; it is not the development kit" % (path, LARGEST >> 20))
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for member in archive:
-                name = member.name.rsplit("/", 1)[-1]
-                if name in (GROUND_TRUTH, META) and member.isfile():
-                    found[name] = archive.extractfile(member).read()
+            members = {os.path.basename(member.name): member for member in archive if member.isfile()}
+            return {name: archive.extractfile(members[name]).read() for name in (TRUTH, META) if name in members}
     except (OSError, tarfile.TarError, EOFError, ValueError, zlib.error) as error:
-        fail("%s: is neither a folder nor a tar archive (.tar.gz or .tar) that can be read: %s" % (path, error))
-    return found
+        return fail("%s: is no tar archive that can be read: %s" % (path, error))
 
 
-def read_unpacked(folder):
-    """{file name: bytes} of the two files anywhere under the kit's folder."""
-    return {name: read_file(os.path.join(place, name)) for place, _, names in os.walk(folder) for name in names
-            if name in (GROUND_TRUTH, META)}
-
-
-def check_matlab(data, source):
+def check_matlab(data, path):
     """Exit for a meta.mat whose packed elements unpack to more than any such file can hold (MAT-file 5 format)."""
-    position, room = 128, LARGEST_UNPACKED
+    position, room = 128, LARGEST
     while position + 8 <= len(data):
         kind, size = (int.from_bytes(data[position + at:position + at + 4], "little") for at in (0, 4))
         if kind == 15:  # miCOMPRESSED
             unpacker = zlib.decompressobj()
-            try:
-                room -= len(unpacker.decompress(data[position + 8:position + 8 + size], max(room, 1)))
-            except zlib.error as error:
-                fail("%s: its %s is damaged: %s" % (source, META, error))
+            room -= len(unpacker.decompress(data[position + 8:position + 8 + size], max(room, 1)))
             if unpacker.unconsumed_tail or room < 0:
-                fail("%s: its %s unpacks to more than %d MB; it is not the kit's" % (source, META, LARGEST_UNPACKED >> 20))
+                fail("%s: its %s unpacks to more than %d MB; it is not the kit's" % (path, META, LARGEST >> 20))
         position += 8 + size
 
 
-def wordnet_ids(data, source):
-    """{the kit's ILSVRC2012_ID: WordNet id} of the classes, 1 to 1000; the kit's larger numbers are inner nodes."""
+def ids_of_kit(path):
+    """{the kit's own number of a class, "1" to "1000": WordNet id}; its larger numbers are inner nodes of WordNet's tree."""
+    data = (read_kit(path) or {}).get(META) or fail("%s: holds no %s; it is not the development kit of ILSVRC2012" % (path, META))
     try:
         from scipy.io import loadmat
     except ImportError as error:
         fail("SciPy is needed to read %s (%s); pip install scipy" % (META, error))
-    check_matlab(data, source)
     try:
+        check_matlab(data, path)
         synsets = loadmat(io.BytesIO(data), squeeze_me=True)["synsets"]
-        ids = {int(number): str(wordnet_id) for number, wordnet_id in zip(synsets["ILSVRC2012_ID"], synsets["WNID"])}
+        ids = {str(int(number)): str(wordnet_id) for number, wordnet_id in zip(synsets["ILSVRC2012_ID"], synsets["WNID"])
+               if int(number) <= CLASSES}
+    except (command.Failure, MemoryError):
+        raise
     except Exception as error:  # SciPy's reader raises a dozen kinds on broken files
-        fail("%s: its %s has no synsets with ILSVRC2012_ID and WNID (%s)" % (source, META, error))
-    ids = {number: wordnet_id for number, wordnet_id in ids.items() if number <= CLASSES}
-    if sorted(ids) != list(range(1, CLASSES + 1)) or len(set(ids.values())) != CLASSES:
-        fail("%s: its %s does not map each of the numbers 1 to %d to a WordNet id of its own" % (source, META, CLASSES))
-    for wordnet_id in ids.values():
-        if not WORDNET_ID.match(wordnet_id):
-            fail("%s: its %s has %r where a WordNet id such as n01440764 should be" % (source, META, wordnet_id))
+        fail("%s: its %s has no synsets with ILSVRC2012_ID and WNID (%s)" % (path, META, first_line(error)))
+    if set(ids) != set(map(str, range(1, CLASSES + 1))) or sorted(ids.values()) != wordnet_ids():
+        fail("%s: its %s does not map the numbers 1 to %d to ImageNet's %d WordNet ids" % (path, META, CLASSES, CLASSES))
     return ids
 
 
-def labels_of_devkit(files, source):
-    """[(file name, class)]: line N of the ground truth is the kit's number for ILSVRC2012_val_N."""
-    for name in (GROUND_TRUTH, META):
-        if name not in files:
-            fail("%s: holds no %s; it is neither the devkit of ILSVRC2012 nor a folder of class folders" % (source, name))
-    ids = wordnet_ids(files[META], source)
-    class_of = {wordnet_id: number for number, wordnet_id in enumerate(sorted(ids.values()))}
-    labels = []
-    for line, text in enumerate(files[GROUND_TRUTH].decode("ascii", "replace").split("\n"), 1):
-        if text.strip():
-            if not re.match("[0-9]{1,4}$", text.strip()) or int(text) not in ids:
-                fail("%s: line %d of its %s is %r, not a number from 1 to %d"
-                     % (source, line, GROUND_TRUTH, text.strip()[:20], CLASSES))
-            labels.append(("ILSVRC2012_val_%08d.JPEG" % (len(labels) + 1), class_of[ids[int(text)]]))
-    return labels
+def wordnet_ids():
+    """ImageNet's 1000 WordNet ids, sorted: the place of each is its class."""
+    return files.lines_of(files.read(os.path.join(HERE, "imagenet_wnids.txt")))[:CLASSES]
 
 
-def labels_of_folders(folder, classes):
-    """[(file name, class)] of the images in class folders, in order of their names.
+# ---- from what is written to numbers ----
 
-    Where several folders have an image of one name, each of these is called FOLDER__FILE, as the preprocessing calls it.
-    """
-    found = []
-    for number, name in enumerate(classes):
-        for file in sorted(os.listdir(os.path.join(folder, name))):
-            if file.startswith(".") or not file.lower().endswith(EXTENSIONS):
-                continue
-            if re.search(r"\s$|[\r\n]", file) or re.search(r"[\r\n]", name):
-                fail("%r in %s: such a name does not fit into a line" % (file, os.path.join(folder, name)))
-            found.append((name, file, number))
-    often, labels, taken = collections.Counter(file.split(".")[0] for _, file, _ in found), [], set()
-    for name, own, number in found:
-        file = own
-        if often[file.split(".")[0]] > 1:
-            file = "%s__%s" % (name.replace(".", "_"), file)
-        if file.split(".")[0] in taken:
-            fail("%s: two images would be called %s, one of them %s; rename one"
-                 % (folder, file.split(".")[0], os.path.join(name, own)))
-        taken.add(file.split(".")[0])
-        labels.append((file, number))
-    return sorted(labels)
-
-
-def make_labels(source):
-    """([(file name, class)], number of classes, names of the classes or None for ImageNet's)."""
-    if not os.path.isdir(source):
-        return labels_of_devkit(read_packed(source), source), CLASSES, None
-    folders = sorted(entry.name for entry in os.scandir(source) if entry.is_dir() and not entry.name.startswith("."))
-    files = read_unpacked(source) if not any(WORDNET_ID.match(name) for name in folders) else {}
-    if files:
-        return labels_of_devkit(files, source), CLASSES, None
-    if not folders:
-        fail("%s: is neither the devkit of ILSVRC2012 nor a folder of class folders: it holds no folder" % source)
-    wordnet_folders = [name for name in folders if WORDNET_ID.match(name)]
-    if wordnet_folders:  # any, not all: a lost+found beside them would shift every number by one
-        if len(wordnet_folders) != CLASSES:
-            fail("%s: has %d class folders (named as n01440764), not %d; with some missing, the classes cannot be numbered"
-                 % (source, len(wordnet_folders), CLASSES))
-        return labels_of_folders(source, wordnet_folders), CLASSES, None
-    return labels_of_folders(source, folders), len(folders), folders
+def number_classes(rows, args):
+    """({class as written: number}, what they are in words, names of the classes or None for ImageNet's)."""
+    places = {wordnet_id: place for place, wordnet_id in enumerate(wordnet_ids())}
+    written = set(rows.values())
+    numbers = {int(each) for each in written} if all(re.fullmatch("[0-9]+", each) for each in written) else set()
+    if args.devkit:
+        ids = ids_of_kit(args.devkit)
+        if not written <= set(ids):
+            fail("%s: the kit's classes are 1 to %d, but here is %s" % (args.source, CLASSES, min(written - set(ids))))
+        return {each: places[ids[each]] for each in written}, OF_IMAGENET + "the kit's numbers", None
+    if args.own_classes:
+        return number_own(written, numbers, args)
+    if any(WORDNET_ID.fullmatch(each) for each in written):
+        strange = sorted(written - set(places))
+        if strange:
+            fail("%s: %s is none of ImageNet's %d classes; --own-classes numbers all among themselves"
+                 % (args.source, strange[0], CLASSES))
+        return {each: places[each] for each in written}, OF_IMAGENET + "WordNet id", None
+    if numbers == set(range(1, CLASSES + 1)):
+        fail("%s: its classes are 1 to 1000: the development kit's own numbers, which are in another order (then name the kit: "
+             "--devkit %s), or classes of your own (--own-classes)" % (args.source, labels.KIT))
+    if numbers and not os.path.isdir(args.source):
+        check_against_ids(rows, places, args.source)
+        return {each: int(each) for each in written}, "classes, numbered as there", None
+    if numbers == set(range(CLASSES)):
+        return {each: int(each) for each in written}, OF_IMAGENET + "number", None
+    return number_own(written, numbers, args)
 
 
-def check_imagenet(source, labels):
-    if len(labels) != IMAGES:
-        fail("%s: has labels of %d images, ImageNet's validation set has %d" % (source, len(labels), IMAGES))
-    missing = CLASSES - len({number for _, number in labels})
-    if missing:
-        fail("%s: %d of the %d classes have no image" % (source, missing, CLASSES))
+def number_own(written, numbers, args):
+    """number_classes of classes that are numbered among themselves."""
+    order = sorted(written)
+    by_number = sorted(written, key=lambda name: (int(name), name)) if numbers else None
+    if args.order == "number" and not numbers:
+        fail("%s: --order number, but not all of its classes are numbers" % args.source, code=2)
+    if numbers and order != by_number and not args.order:
+        fail("%s: its classes are numbers: --order name takes them as torchvision's ImageFolder does (%s ...), --order number as "
+             "%s ..." % (args.source, " ".join(order[:3]), " ".join(by_number[:3])))
+    order = by_number if args.order == "number" else order
+    return {name: number for number, name in enumerate(order)}, "classes, named in " + NAMES, order
 
 
-def write_whole(path, text):
-    """Under path, whole or not at all; a link there is replaced, not followed."""
-    temporary = os.path.join(os.path.dirname(path), ".%s.%s.tmp" % (os.path.basename(path), os.urandom(4).hex()))
-    try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-            file.write(text.encode("utf-8", "surrogateescape"))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from error
-    finally:  # also of a stop
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def write_names(names, labels_path):
-    """class_names.txt beside the labels, one a line; another one that is there is not replaced."""
-    path, text = os.path.join(os.path.dirname(labels_path), "class_names.txt"), "".join(name + "\n" for name in names)
-    if os.path.lexists(path) and read_file(path) != text.encode("utf-8", "surrogateescape"):
-        fail("%s: is there with other names; move it away, or write the labels into another folder" % path)
-    write_whole(path, text)
-    return path
+def read_source(args):
+    """{(folder, file): class as written} of whatever SOURCE is; sets args.devkit where it is the kit itself."""
+    kit = read_kit(args.source)
+    if kit is not None:
+        args.devkit = args.source
+        return read_text(kit.get(TRUTH) or b"", "%s: its %s" % (args.source, TRUTH))
+    if not os.path.isdir(args.source):
+        return read_text(files.read(args.source, LARGEST), args.source)
+    rows = read_folder(args.source)
+    ids = {pair: name for pair, name in rows.items() if WORDNET_ID.fullmatch(name)}
+    if not ids or args.own_classes:
+        check_folders(args.source, args.own_classes)
+    rows = rows if args.own_classes else ids or rows  # other folders beside ids are no classes
+    warn_of_unlabelled(args.source, rows)
+    return rows
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description="Make val_label.txt from ImageNet's devkit or from class folders.")
-    parser.add_argument("source", metavar="SOURCE", help="the devkit's .tar.gz or folder, or a folder of class folders")
+    parser = argparse.ArgumentParser(
+        description="Make labels (lines FILE CLASS) from class folders, WordNet ids, lists or ImageNet's development kit.")
+    parser.add_argument("source", metavar="SOURCE", help="a folder of class folders or of images ..._n01440764.JPEG; a CSV, .lst "
+                        "or text; the development kit (.tar.gz or folder)")
     parser.add_argument("labels", metavar="LABELS", help="the file to write, for example ImageNet/val_label.txt")
+    parser.add_argument("--devkit", metavar="KIT", help="where SOURCE has the development kit's own numbers, 1 to 1000: the kit")
+    parser.add_argument("--own-classes", action="store_true", help="number the classes among themselves, WordNet ids, too")
+    parser.add_argument("--order", choices=("name", "number"), help="of own classes that are numbers: 1 10 2, or 1 2 10")
+    parser.add_argument("--overwrite", action="store_true", help="replace LABELS that differ")
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
-    if not os.path.isdir(os.path.dirname(args.labels) or "."):
-        fail("%s: its folder does not exist; make it first" % args.labels)
-    labels, classes, names = make_labels(args.source)
-    if names is None:
-        check_imagenet(args.source, labels)
-    elif not labels:
-        fail("%s: its folders hold no images (looked for %s)" % (args.source, " ".join(EXTENSIONS)))
-    empty = sorted(set(range(classes)) - {number for _, number in labels})
-    if empty and names is not None:
-        fail("%s: its folder %s holds no image; each folder is a class and shifts the numbers of those after it (torchvision's "
-             "ImageFolder refuses it too); remove it" % (args.source, names[empty[0]]))
+    if args.devkit and args.own_classes:
+        fail("--devkit and --own-classes: either ImageNet's classes or your own", code=2)
+    files.check_output(args.labels, [args.source, args.devkit])
+    rows = read_source(args)
+    numbers, what, names = number_classes(rows, args)
+    lines = []
+    for name, (folder, file) in images.name_all(list(rows)).items():
+        labelled = file if name == images.name_of(file) else images.labelled_as(folder, file)
+        lines.append("%s %d" % (labelled, numbers[rows[folder, file]]))
+    contents = {args.labels: lines}
     if names is not None:
-        everywhere = [os.path.join(place, file) for place, _, files in os.walk(args.source) for file in sorted(files)
-                      if file.lower().endswith(EXTENSIONS) and not file.startswith(".")]
-        if len(everywhere) > len(labels):
-            odd = next(path for path in everywhere if os.path.relpath(path, args.source).count(os.sep) != 1)
-            sys.stderr.write("warning: %d images are not directly in a class folder and get no label (first: %s)\n"
-                             % (len(everywhere) - len(labels), odd))
-        if classes == 1:
-            sys.stderr.write("warning: there is but one class folder; is %s one level too high?\n" % args.source)
-    named = " (their names: %s)" % write_names(names, args.labels) if names is not None else ""
-    write_whole(args.labels, "".join("%s %d\n" % label for label in labels))
-    print("%s: %d images of %d classes%s" % (args.labels, len(labels), classes, named))
+        contents[os.path.join(os.path.dirname(args.labels), NAMES)] = names
+    contents = {path: "".join(" ".join(line.split()) + "\n" for line in lines).encode("utf-8", "surrogateescape")
+                for path, lines in contents.items()}
+    different = [path for path, data in contents.items() if not os.path.exists(path) or files.read(path) != data]
+    for path in different:
+        files.check_output(path, [args.source], lambda path: False, args.overwrite)
+    files.write_all({path: contents[path] for path in different})
+    print("%s%s: %d images, %d %s" % ("" if different else "kept: ", args.labels, len(rows), len(set(rows.values())), what))
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stopped)
-    try:
-        main()
-        if sys.stdout is not None:  # closed with >&-
-            sys.stdout.flush()
-    except OSError as error:
-        if error.filename is None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        fail("%s: %s" % (error.filename or "standard output", error.strerror))
-    except MemoryError:
-        fail("not enough memory for it")
+    command.run(main)

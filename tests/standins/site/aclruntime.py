@@ -73,8 +73,21 @@ class Tensor:
         return self.data if dtype is None else self.data.astype(dtype)
 
 
+def open_device(device_id, failing):
+    """As a device that cannot be opened is told: CANN's lines, then an exception with few words, or with none."""
+    if "busy:%d" % device_id in failing:
+        sys.stdout.write("[ERROR] load model from file failed, model file is x.om\n")
+        sys.stderr.write("infer:  50%|#####     | 1/2 [00:00<00:00, 3.20it/s]\r\n"
+                         "EE9999: Inner Error, Please contact support engineer!\n"
+                         "EE9999  [Call][RtModelLoad] rtModelLoad failed, runtime result = 507033.[FUNC:Load][FILE:model.cc]\n")
+        raise RuntimeError()
+    if "wordless:%d" % device_id in failing:
+        raise RuntimeError()
+
+
 class InferenceSession:
     def __init__(self, model_path, device_id, options):
+        open_device(device_id, os.environ.get("STANDIN_FAIL", "").split())
         if not 0 <= device_id < int(os.environ.get("STANDIN_DEVICES", "2")):
             raise RuntimeError("[-1][ACL: invalid device] device %d" % device_id)
         if {"device:%d" % device_id, "device0:%d" % device_id} & set(os.environ.get("STANDIN_FAIL", "").split()):

@@ -1,0 +1,107 @@
+"""Labels: a text file of lines "FILE CLASS", which the preprocessing, the evaluation and run_infer.sh read by this alone.
+
+FILE may have folders before it, spaces and dots in it, or no extension; CLASS is the last word, a whole number from 0. UTF-8 with
+or without BOM, any line ends, tabs and blank lines. tools/make_val_label.py turns what else people have into such a file;
+where it knows a file by its first line, the error says with which command. Image names are looked up by key(name).
+"""
+import ast
+import importlib.util
+import os
+import re
+import shlex
+
+from common import files
+from common.command import fail
+from common.images import key, name_of
+
+MOST_BYTES = 1 << 28
+TOOL = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tools", "make_val_label.py")
+KIT = "ILSVRC2012_devkit_t12.tar.gz"
+# What the first line of a source of make_val_label.py has in it.
+SOURCES = ((r"\bn[0-9]{8}\b", "WordNet ids"), (r"\t.*\t", "an MXNet list"), (r"\0", "an archive"), (r"[,;]", "CSV"))
+
+
+def read(path):
+    """({key(image name): class}, SHA-256 of the file); exits at the first line that is not "FILE CLASS"."""
+    if os.path.isdir(path):
+        fail("%s: is a folder, not a label file; make one of it: %s" % (path, command(path)))
+    labels, data = {}, files.read(path, MOST_BYTES)
+    for number, line in numbered(data):
+        row = split_line(line)
+        if row is None:
+            fail("%s: line %d is not \"FILE CLASS\", CLASS a number counted from 0, but %r%s"
+                 % (path, number, line[:80], "" if labels else remedy(path, data)))
+        name = key(name_of(row[0]))
+        if name in labels:
+            more = "; if class folders hold equal names, tools/make_val_label.py makes labels of them" if "/" in row[0] else ""
+            fail("%s: line %d labels %s a second time%s" % (path, number, name, more))
+        labels[name] = row[1]
+    if not labels:
+        fail("%s: holds no labels" % path)
+    return labels, files.sha256(data)
+
+
+def split_line(line):
+    """(FILE, CLASS) of a line "FILE CLASS", or None. "a.jpg 3 5" has two classes, "a.jpg, 3" is CSV, n01440764 no file."""
+    file, label = ([""] + line.rsplit(None, 1))[-2:]
+    words = file.split()
+    if not words or not re.fullmatch("[0-9]{1,9}", label) or file.endswith((",", ";")) or re.fullmatch(r"n[0-9]{8}", words[-1]) \
+            or len(words) > 1 and re.fullmatch("[-+.0-9]+", words[-1]):
+        return None
+    return file, int(label)
+
+
+def numbered(data):
+    """[(number from 1, line)] of the lines of a text that are not blank."""
+    return [(number, line) for number, line in enumerate(files.lines_of(data), 1) if line]
+
+
+def command(source, more=()):
+    """The very command that makes labels of a source."""
+    path = source.rstrip("/") if os.path.isdir(source) else os.path.splitext(source)[0]
+    words = ["python3", os.path.relpath(TOOL), source, path + "_label.txt"]
+    return " ".join(shlex.quote(word) for word in words + list(more))
+
+
+def remedy(path, data):
+    """What to do about a file whose first lines are not "FILE CLASS"."""
+    first = "\n".join(line for _, line in numbered(data[:1 << 16])[:2])  # a header, and the line after it
+    what = next((what for pattern, what in SOURCES if re.search(pattern, first)), None)
+    if what:
+        return "; it seems to be %s: %s" % (what, command(path))
+    if re.match("[0-9]{1,4}(\n|$)", first):
+        return "; if these are the development kit's own numbers: %s" % command(path, ["--devkit", KIT])
+    return "; tools/make_val_label.py makes such a file of class folders, WordNet ids, CSV, MXNet's .lst or the development kit"
+
+
+def missing(labels, names):
+    """The image names, in their order, that have no label."""
+    return [name for name in names if key(name) not in labels]
+
+
+def read_exclude(path):
+    """({key(image name)} of a list of files or names, one a line, SHA-256 of the list)."""
+    data = files.read(path, MOST_BYTES)
+    names = {key(name_of(line)) for _, line in numbered(data)}
+    if not names:
+        fail("%s: holds no image names" % path)
+    return names, files.sha256(data)
+
+
+def read_names(path, classes):
+    """The names of so many classes, one a line; blank lines at the end do no harm."""
+    names = [" ".join(line.split()) for line in files.lines_of(files.read(path, MOST_BYTES).rstrip())]
+    if len(names) != classes or "" in names:
+        fail("%s: has %d lines, %d of them empty, the model has %d classes; it needs one name a line"
+             % (path, len(names), names.count(""), classes))
+    return names
+
+
+def imagenet_names():
+    """The names of ImageNet's 1000 classes as torchvision has them, or []; read, not imported, as that would load torch."""
+    try:
+        path = os.path.join(os.path.dirname(importlib.util.find_spec("torchvision").origin), "models", "_meta.py")
+        return next(ast.literal_eval(node.value) for node in ast.parse(files.read(path)).body if isinstance(node, ast.Assign)
+                    and node.targets[0].id == "_IMAGENET_CATEGORIES")
+    except Exception:  # a torchvision without the list, or none
+        return []

@@ -1,0 +1,59 @@
+"""The statistics of accuracies: intervals of a share, and of two judgements of the same images."""
+import collections
+import math
+
+import numpy as np
+
+NORMAL_975 = 1.959964  # 97.5 % quantile of the normal distribution, for two-sided 95 % intervals
+
+
+def interval(hits, total):
+    """Wilson's 95 % interval of a share, in percent: (z^2/2n + p +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)."""
+    share, square = hits / total, NORMAL_975 ** 2 / total
+    half = NORMAL_975 * math.sqrt(share * (1 - share) / total + square / (4 * total))
+    return [min(100.0, max(0.0, 100 * (share + square / 2 + sign * half) / (1 + square))) for sign in (-1, 1)]
+
+
+def mcnemar(first, second):
+    """McNemar's exact two-sided p: twice the binomial tail of the smaller count, in whole numbers."""
+    term, tail, total = 1, 0, first + second
+    for count in range(min(first, second) + 1):
+        tail += term
+        term = term * (total - count) // (count + 1)
+    return min(1.0, 2 * tail / 2 ** total)
+
+
+def compare_pairs(hits, before):
+    """How many images went from right to wrong and back (boolean arrays), and what that says of the points lost.
+
+    The interval is Agresti and Min's adjusted Wald (Statistics in Medicine 24, 2005, 729-740): 1/2 added to each cell. It may
+    reach beyond the 100 points that there are to lose, and is cut there.
+    """
+    images, lost, won = len(hits), int(np.count_nonzero(before & ~hits)), int(np.count_nonzero(hits & ~before))
+    more_lost, more_won, total = lost + 0.5, won + 0.5, images + 2
+    middle = (more_lost - more_won) / total
+    half = NORMAL_975 * math.sqrt(more_lost + more_won - (more_lost - more_won) ** 2 / total) / total
+    return {"accuracy": 100.0 * int(np.count_nonzero(hits)) / images, "baseline": 100.0 * int(np.count_nonzero(before)) / images,
+            "lost": 100.0 * (lost - won) / images, "right_to_wrong": lost, "wrong_to_right": won, "mcnemar_p": mcnemar(lost, won),
+            "difference_interval95": [max(-100.0, 100 * (middle - half)), min(100.0, 100 * (middle + half))]}
+
+
+def doubt(truth, best, classes):
+    """What speaks for labels that count otherwise, where Top-1 is no better than chance, or None; of two arrays of classes."""
+    total, hits = len(truth), np.count_nonzero(best == truth)
+    lowest, highest = interval(hits, total)
+    for step, what in ((-1, "count from 1, not from 0"), (1, "are one too low, or the model counts a background class first")):
+        shifted = np.count_nonzero(best == truth + step)
+        if lowest <= 100 / classes and interval(shifted, total)[0] > highest:
+            return ("Top-1 is at chance, but %.2f%% with %+d to each class: the labels seem to %s"
+                    % (100 * shifted / total, step, what))
+    pairs = collections.Counter(zip(truth.tolist(), best.tolist()))
+    of_truth, of_best = collections.Counter(), collections.Counter()  # the most images of a class that have one guess, and back
+    for (label, guess), count in pairs.items():
+        of_truth[label], of_best[guess] = max(of_truth[label], count), max(of_best[guess], count)
+    matched = sum(count for (label, guess), count in pairs.items() if count == of_truth[label] == of_best[guess])
+    enough = total >= 5 * len(of_truth) and matched >= total / 2
+    if enough and lowest <= 100 / classes and interval(matched, total)[0] > highest:
+        return ("Top-1 is at chance, but up to %.2f%% if each class had another number: the labels seem to be in another order, "
+                "such as the development kit's own, which tools/make_val_label.py puts right" % (100 * matched / total))
+    return None

@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+"""The options of run_infer.sh, checked before its first long stage, and told to it.
+
+    python3 tools/run_options.py --pth FILE --images DIR ... 3>FILE    # NAME and VALUE in turn, each ended by a NUL, to descriptor 3
+    python3 tools/run_options.py --need MODULE ...              # are these installed?
+"""
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # PYTHONSAFEPATH=1 leaves it out
+from common import command
+
+import argparse
+import importlib.util
+import re
+
+from common import files, labels, recipe, scores
+from common.command import fail
+
+STAGES = ["export", "compile", "preprocess", "infer", "evaluate", "perf", "report"]
+SHARDED = {"preprocess", "infer"}
+WEIGHTS_URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"
+DESCRIPTION = """The guide in one line: export, compile, preprocess, and for each batch size infer, evaluate and measure; ends with
+its table. On an NPU with ais_bench, elsewhere with ONNX Runtime. The same line goes on where a run was stopped."""
+DEMO = {"pth": "resnet34-tiny.pth", "images": "val", "labels": "val_label.txt", "classes": "class_names.txt"}
+DATA = {"pth": "resnet34-b627a593.pth", "images": "ImageNet/val", "labels": "ImageNet/val_label.txt", "classes": ""}
+
+
+# ---- argument types ----
+
+def batch_sizes(text):
+    """A type for argparse: "1 4 8", each once."""
+    words = text.replace(",", " ").split()
+    if not words or not all(re.match("[1-9][0-9]{0,8}$", word) for word in words):
+        raise argparse.ArgumentTypeError('%r is not as "1 4 8"' % text)
+    return " ".join(dict.fromkeys(words))
+
+
+def stages(text):
+    unknown = set(text.split(",")) - set(STAGES)
+    if unknown:
+        raise argparse.ArgumentTypeError("%r is not among %s" % (unknown.pop(), ",".join(STAGES)))
+    return text
+
+
+def matching(pattern, example):
+    """A type for argparse: a text of this form."""
+    def convert(text):
+        if not re.match(pattern + r"\Z", text):
+            raise argparse.ArgumentTypeError("%r is not as %s" % (text, example))
+        return text
+    return convert
+
+
+def path(text):
+    """A type for argparse: a path that no script takes for an option."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is wanted")
+    return "./" + text if text.startswith("-") else text
+
+
+def parse_args(words):
+    parser = argparse.ArgumentParser(prog="bash run_infer.sh", description=DESCRIPTION, allow_abbrev=False)
+    add = parser.add_argument_group("what to run on").add_argument
+    add("--demo", action="store_true", help="a tiny data set and weights, made first")
+    add("--pth", metavar="FILE", type=path, help="checkpoint (default: %s)" % DATA["pth"])
+    add("--images", metavar="DIR", type=path, help="images (default: %s)" % DATA["images"])
+    add("--labels", metavar="FILE", type=path, help='"FILE CLASS" lines (default: %s)' % DATA["labels"])
+    add("--classes", metavar="FILE", type=path, help="names of the classes, one a line")
+    add("--limit", metavar="N", type=command.whole(), help="only the first N images")
+    add("--output", metavar="DIR", type=path, default="./output", help="folder for everything it makes (default: %(default)s)")
+    add = parser.add_argument_group("how").add_argument
+    add("--batch-sizes", metavar='"1 4"', type=batch_sizes, help='default: "1 4 8 16 32 64"; with --demo "1 4 8"')
+    add("--engine", choices=["auto", "onnxruntime", "ais_bench"], default="auto", help="default: auto")
+    add("--dtype", choices=sorted(recipe.LAYOUTS), default="float32", help="uint8: a quarter of the disk, the same results")
+    add("--int8", action="store_true", help="INT8 beside the float model, with what it costs")
+    add("--calibration-images", metavar="N", type=command.whole(), help="for INT8 (default: 500; with --demo 16)")
+    add("--fidelity", metavar="N", type=command.whole(),
+        help="compare with ONNX Runtime's results of the first N images, which tells a wrong .om")
+    add("--outfmt", choices=scores.FORMATS, default="TXT", help="default: TXT")
+    add("--loop", metavar="N", type=command.whole(), help="runs of pure inference (default: 20)")
+    add("--seconds", metavar="S", type=command.number(0.001, 10 ** 6), help="pure inference for so long, in place of --loop")
+    add("--provider", metavar="NAME[,KEY=VALUE]", help="ONNX Runtime's provider")
+    add = parser.add_argument_group("NPU").add_argument
+    add("--device", metavar="0,1", type=matching("[0-9]{1,3}(,[0-9]{1,3})*", "0 or 0,1"), default="0", help="default: 0")
+    add("--soc-version", metavar="NAME", type=matching("[A-Za-z0-9_-]+", "Ascend310P3"), help="the chip (default: npu-smi's)")
+    add("--om", metavar="DIR", type=path, help="take resnet34_bs1.om ... of this folder as they are; nothing is compiled")
+    group = parser.add_argument_group("for a net that was trained with others than torchvision's")
+    recipe.add_options(group, "torchvision's")
+    add = parser.add_argument_group("verdicts (exit code 3) and report").add_argument
+    percentage = command.number(0, 100)
+    add("--min-top1", metavar="P", type=percentage, help="Top-1 must be at least P percent")
+    add("--min-top5", metavar="P", type=percentage, help="Top-5 likewise")
+    add("--reference", metavar="REPORT", type=path, help="another run, to put beside this one")
+    add("--max-slowdown", metavar="P", type=percentage, help="images/s must be at most P percent below the reference's")
+    add("--lang", choices=["en", "zh"], help="language of the report; zh begins with the guide's table")
+    add = parser.add_argument_group("what to do").add_argument
+    add("--force", "--overwrite", action="store_true", help="make everything again")
+    add("--force-perf", action="store_true", help="measure pure inference again")
+    add("--stages", metavar="LIST", type=stages, default=",".join(STAGES), help="a part of " + ",".join(STAGES))
+    add("--shard", metavar="K/N", type=command.share, help="preprocess and infer only the K-th of N blocks of the images")
+    add("--check", action="store_true", help="do nothing; exit code 0 when there is nothing to do")
+    add("--quiet", action="store_true", help="only the table, warnings and errors")
+    args = parser.parse_args(words)
+    own = [name for name in DATA if getattr(args, name)]
+    if args.demo and own:
+        parser.error("--demo makes its own data: leave out --%s" % own[0])
+    if args.loop and args.seconds:
+        parser.error("--loop and --seconds exclude each other")
+    if args.max_slowdown is not None and not args.reference:
+        parser.error("--max-slowdown needs --reference")
+    if args.shard and set(args.stages.split(",")) - SHARDED:
+        parser.error("--shard goes with --stages preprocess,infer")
+    if len(set(args.device.split(","))) < len(args.device.split(",")):
+        parser.error("--device %s names a device twice" % args.device)
+    recipe.from_options(parser, args)
+    return args
+
+
+# ---- what can be known to be wrong before the first long stage ----
+
+def check_files(args):
+    """Exit where an input is missing, or the labels and the names of the classes do not belong together."""
+    selected = args.stages.split(",")
+    if "export" in selected and not args.om and not os.path.isfile(args.pth):
+        fail("%s: no such weight file; name it with --pth, or get it with: wget %s" % (args.pth, WEIGHTS_URL))
+    if "preprocess" in selected and not os.path.isdir(args.images):
+        fail("%s: no such folder of images; name it with --images" % args.images)
+    by_name, _ = labels.read(args.labels)
+    if args.classes:
+        names = labels.numbered(files.read(args.classes))
+        if len(names) <= max(by_name.values()):
+            fail("%s: has %d lines, but %s has classes up to %d; it needs one name a line"
+                 % (args.classes, len(names), args.labels, max(by_name.values())))
+    if args.reference and not os.path.isfile(args.reference) and not os.path.isfile(os.path.join(args.reference, "report.json")):
+        fail("%s: is no report.json and no folder with one; name the report to compare with" % args.reference)
+
+
+def need(modules):
+    """Exit where a module is not installed in this Python."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        fail("%s has no %s; install with: %s -m pip install -r requirements.txt"
+             % (sys.executable, " ".join(missing), sys.executable))
+
+
+def words_of(args):
+    """[(name, value)] for run_infer.sh; what goes on to a script as it is comes as recipe, gate or report, word by word."""
+    simple = ("demo", "pth", "images", "labels", "classes", "limit", "output", "batch_sizes", "engine", "dtype", "int8",
+              "calibration_images", "fidelity", "outfmt", "provider", "device", "soc_version", "om", "force", "force_perf",
+              "stages", "check", "quiet")
+    values = vars(args)
+    pairs = [(name, {True: "yes", False: "", None: ""}.get(values[name], values[name])) for name in simple]
+    pairs.append(("shard", "%d/%d" % tuple(args.shard) if args.shard else ""))
+    pairs.append(("runs", "--seconds=%g" % args.seconds if args.seconds else "--loop=%d" % (args.loop or 20)))
+    for field in recipe.FIELDS:
+        if values[field] is not None:
+            value = ",".join(map(str, values[field])) if isinstance(values[field], list) else values[field]
+            pairs.append(("recipe", "--%s=%s" % (field, value)))
+    for kind, names in (("gate", ("min_top1", "min_top5")), ("report", ("reference", "max_slowdown", "lang"))):
+        pairs += [(kind, "--%s=%s" % (name.replace("_", "-"), values[name])) for name in names if values[name] is not None]
+    return pairs
+
+
+def main():
+    if sys.argv[1:2] == ["--need"]:
+        return need(sys.argv[2:])
+    args = parse_args(sys.argv[1:])
+    args.batch_sizes = args.batch_sizes or ("1 4 8" if args.demo else "1 4 8 16 32 64")
+    args.calibration_images = args.calibration_images or (16 if args.demo else 500)
+    tiny = os.path.join(args.output, "tiny-imagenet")
+    for name, default in DATA.items():
+        setattr(args, name, os.path.join(tiny, DEMO[name]) if args.demo else getattr(args, name) or default)
+    if not args.demo:
+        check_files(args)
+    with open(3, "wb") as file:
+        file.write(b"".join(os.fsencode("%s\0%s\0" % pair) for pair in words_of(args)))
+
+
+if __name__ == "__main__":
+    command.run(main)
