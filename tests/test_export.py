@@ -400,7 +400,7 @@ def test_wrong_usage_exits_with_2(pth, tmp_path, no_torch):
         assert option in fails(2, SCRIPT, "a.pth", "b.onnx", option, value)
     fails(2, SCRIPT, pth, pth)
     assert "does not exist" in fails(1, SCRIPT, pth, tmp_path / "no" / "m.onnx")
-    assert "not a file to write" in fails(1, SCRIPT, pth, "/dev/null", env=no_torch)
+    assert "not a file to write" in fails(1, SCRIPT, pth, tmp_path, env=no_torch)
 
 
 def test_scripts_of_the_current_folder_are_not_imported(no_torch, tmp_path):
