@@ -4,6 +4,7 @@ imagenet_torch_preprocess.py writes it; the engines and the calibration read it 
 hand, too.
 """
 import collections
+import errno
 import json
 import os
 import re
@@ -42,9 +43,14 @@ def shard_folder(folder, shard):
 # ---- the two files ----
 
 def read_record(folder):
-    """What .recipe.json says, or None where there is none: version, recipe, pillow, source, set_hash, shard."""
+    """What .recipe.json says, or None where there is none: version, model_type, recipe, pillow, source, set_hash (of the names
+    before shards), shard, complete (False while a run is at work there, or where one was killed)."""
     path = os.path.join(folder, RECIPE)
     return files.read_json(path) if os.path.lexists(path) else None
+
+
+def write_record(folder, record):
+    files.write(os.path.join(folder, RECIPE), (json.dumps(record, indent=1) + "\n").encode())
 
 
 def read_manifest(folder):
@@ -57,6 +63,8 @@ def read_manifest(folder):
     for line in lines:
         try:
             row = json.loads(line)
+            if os.path.basename(row[0]) != row[0]:  # no name of ours, and nothing shall be removed by it
+                continue
             images[row[0]] = Image(*row) if len(row) == len(Image._fields) else pending(row[0], row[1])
         except (ValueError, TypeError, LookupError, RecursionError):
             continue
@@ -69,6 +77,13 @@ def pending(name, source):
 
 def line_of(image):
     return (json.dumps(image) + "\n").encode()
+
+
+def append_line(descriptor, image):
+    """Add an Image to a manifest that is open for appending; one write, so that lines of several processes do not mix."""
+    line = line_of(image)
+    if os.write(descriptor, line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), MANIFEST)
 
 
 def write_manifest(folder, images):
@@ -119,7 +134,7 @@ def find_inputs(text, dtype, shape, model_path, model_recipe=None, limit=None, a
     for folder in sorted({folder_of(path) for path in paths}):
         record, manifests[folder] = read_prepared(folder, [path for path in paths if folder_of(path) == folder], whole)
         if record:
-            own = recipe.from_json(record["recipe"], os.path.join(folder, RECIPE))
+            own = recipe.from_json(record.get("recipe"), os.path.join(folder, RECIPE))
             recipe.check_fits(own, folder, dtype, shape, model_recipe, any_layout)
             if made_with and made_with != own:
                 fail("%s: was prepared otherwise than the rest of the inputs" % folder)
@@ -144,7 +159,7 @@ def read_prepared(folder, paths, whole):
     record = read_record(folder)
     if record is None and not os.path.lexists(os.path.join(folder, MANIFEST)):
         return None, {}
-    if record is None or record.get("version") != VERSION:
+    if record is None or record.get("version") != VERSION or not record.get("complete"):
         fail("%s: was prepared by another version of the suite, or is not whole%s" % (folder, REMEDY))
     manifest = read_manifest(folder)
     names = {os.path.basename(path)[:-4] for path in paths}
