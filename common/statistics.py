@@ -40,20 +40,20 @@ def compare_pairs(hits, before):
 
 def doubt(truth, best, classes):
     """What speaks for labels that count otherwise, where Top-1 is no better than chance, or None; of two arrays of classes."""
-    total, hits = len(truth), np.count_nonzero(best == truth)
-    lowest, highest = interval(hits, total)
+    total, chance = len(truth), 100 / classes
+    lowest, highest = interval(np.count_nonzero(best == truth), total)
+    if lowest > chance:
+        return None
     for step, what in ((-1, "count from 1, not from 0"), (1, "are one too low, or the model counts a background class first")):
         shifted = np.count_nonzero(best == truth + step)
-        if lowest <= 100 / classes and interval(shifted, total)[0] > highest:
-            return ("Top-1 is at chance, but %.2f%% with %+d to each class: the labels seem to %s"
-                    % (100 * shifted / total, step, what))
+        if interval(shifted, total)[0] > highest and 100 * shifted / total >= min(5 * chance, 50):
+            return "Top-1 is at chance, but %.2f%% with %+d to each class: the labels %s" % (100 * shifted / total, step, what)
     pairs = collections.Counter(zip(truth.tolist(), best.tolist()))
     of_truth, of_best = collections.Counter(), collections.Counter()  # the most images of a class that have one guess, and back
     for (label, guess), count in pairs.items():
         of_truth[label], of_best[guess] = max(of_truth[label], count), max(of_best[guess], count)
     matched = sum(count for (label, guess), count in pairs.items() if count == of_truth[label] == of_best[guess])
-    enough = total >= 5 * len(of_truth) and matched >= total / 2
-    if enough and lowest <= 100 / classes and interval(matched, total)[0] > highest:
-        return ("Top-1 is at chance, but up to %.2f%% if each class had another number: the labels seem to be in another order, "
-                "such as the development kit's own, which tools/make_val_label.py puts right" % (100 * matched / total))
+    if total >= 5 * len(of_truth) and 2 * matched >= total and interval(matched, total)[0] > highest:
+        return ("Top-1 is at chance, but up to %.2f%% if each class had another number: the labels are in another order, such as "
+                "the development kit's own, which tools/make_val_label.py puts right" % (100 * matched / total))
     return None

@@ -1,12 +1,9 @@
 """Folders of results with their summaries, as an inference leaves them, made by hand for the tests of what reads them."""
 import json
-import sys
 
 import numpy as np
-from conftest import REPOSITORY
 
-sys.path.insert(0, str(REPOSITORY))
-from common import files, results  # noqa: E402
+from common import files, results
 
 
 def write_result(folder, name, scores, outfmt="txt"):

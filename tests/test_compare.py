@@ -9,9 +9,11 @@ import onnxruntime
 import pytest
 from conftest import FLOAT_RECIPE, UINT8_RECIPE
 from conftest import succeeds as cold
-from made_results import files, record, write_result
+from made_results import record, write_result
 from onnx import numpy_helper
 from warm import fails, script, succeeds
+
+from common import files
 
 SCRIPT = "compare_scores.py"
 MEAN, STD = (np.array(values, np.float32).reshape(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))

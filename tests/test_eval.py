@@ -14,7 +14,11 @@ from conftest import succeeds as cold
 from made_results import in_shards, record, summary_of, write_result
 from warm import fails, script, succeeds
 
+from common import imagenet
+from common import labels as label_files
+
 SCRIPT = "imagenet_acc_eval.py"
+HAS_NAMES = bool(label_files.imagenet_names())  # torchvision has had them since 0.11
 IMAGES, CLASSES = 250, 20
 random = np.random.RandomState(0)
 SCORES = random.standard_normal((IMAGES, CLASSES)).astype("<f4")
@@ -731,3 +735,258 @@ def test_results_of_onnx_infer_are_judged_and_named(small, tmp_path):
     content = json.loads((tmp_path / "result.json").read_text())
     assert content["engine"].startswith("onnxruntime ") and content["classes"] == 1000 and content["precision"] == "fp32"
     assert content["input"]["recipe"]["crop"] == 224 and len(content["model"]["sha256"]) == 64
+
+
+def test_a_second_run_keeps_what_is_of_the_same_results_and_labels(labels, result, tmp_path):
+    record(result)
+    line = [SCRIPT, result, labels, tmp_path, "kept.json", "--per-class", tmp_path / "kept.csv"]
+    process = script(*line, "--check")
+    assert process.returncode == 1 and not (tmp_path / "kept.json").exists() and not process.stdout
+    succeeds(*line)
+    before = {name: (tmp_path / name).read_bytes() for name in ("kept.json", "kept.csv")}
+    top1, top5 = (plainly(SCORES, LABELS)[place] for place in (0, 4))
+    assert succeeds(*line).stdout == "kept: %s, Top-1 %s Top-5 %s of 250 images\n" % (tmp_path / "kept.json", top1, top5)
+    process = script(*line, "--check")
+    assert process.returncode == 0 and not process.stdout + process.stderr
+    assert before == {name: (tmp_path / name).read_bytes() for name in before}
+    for path in result.iterdir():
+        os.utime(str(path), (1, 1))  # as scp and rsync leave them: the bytes are the same
+    assert "kept: " in succeeds(*line).stdout
+    assert "kept: " not in succeeds(*line, "--overwrite").stdout
+
+
+@pytest.mark.parametrize("change", ["labels", "results", "summary", "json", "csv", "option", "classes", "exclude", "baseline"])
+def test_what_is_not_of_the_same_inputs_is_judged_again(change, labels, result, tmp_path):
+    for name, scores in zip(NAMES, SCORES):
+        write_result(tmp_path / "float", name, scores)
+    record(tmp_path / "float")
+    record(result)
+    (tmp_path / "names").write_text("".join("n%d\n" % number for number in range(CLASSES)))
+    (tmp_path / "out").write_text(NAMES[0] + "\n")
+    line, more = [SCRIPT, result, labels, tmp_path, "kept.json", "--per-class", tmp_path / "kept.csv"], []
+    line += ["--classes", tmp_path / "names", "--exclude", tmp_path / "out", "--baseline", tmp_path / "float"]
+    succeeds(*line)
+    assert script(*line, "--check").returncode == 0
+    if change == "labels":
+        labels.write_text(labels.read_text().replace(" 3\n", " 4\n"))
+    elif change == "results":
+        write_result(result, NAMES[3], SCORES[4])
+    elif change == "summary":
+        record(result, device="another")
+    elif change == "json":
+        (tmp_path / "kept.json").unlink()
+    elif change == "csv":
+        (tmp_path / "kept.csv").write_text("class,name,images,top1,top5\n")
+    elif change == "option":
+        more = ["--min-top1", "0"]
+    elif change == "classes":
+        (tmp_path / "names").write_text("".join("m%d\n" % number for number in range(CLASSES)))
+    elif change == "exclude":
+        (tmp_path / "out").write_text(NAMES[1] + "\n")
+    else:
+        record(tmp_path / "float", device="another")
+    assert script(*line, *more, "--check").returncode == 1
+    if change == "results":
+        assert "is not what the inference wrote there" in fails(1, *line)
+    else:
+        assert "kept: " not in succeeds(*line, *more).stdout and "kept: " in succeeds(*line, *more).stdout
+
+
+def test_results_that_no_summary_vouches_for_are_judged_again(labels, result, tmp_path):
+    for _ in range(2):
+        assert "kept" not in succeeds(SCRIPT, result, labels, tmp_path, "kept.json").stdout
+    assert script(SCRIPT, result, labels, tmp_path, "kept.json", "--check").returncode == 1
+
+
+def test_a_kept_result_whose_gate_fails_fails_again(labels, result, tmp_path):
+    record(result)
+    line = [SCRIPT, result, labels, tmp_path, "kept.json", "--min-top1", "70", "--min-top5", "1"]
+    for _ in range(2):
+        process = script(*line)
+        assert process.returncode == 3 and "FAIL: Top-1" in process.stdout
+    assert process.stdout.startswith("kept: ") and "PASS" not in process.stdout
+    assert script(*line, "--check").returncode == 0
+
+
+@pytest.mark.parametrize("name, content", [
+    ("config.json", '{"lr": 0.1}'), ("config.json", '{"title": "Overall statistical evaluation"}'), ("net.onnx", "\x08\x06"),
+    ("own.csv", "image,top1\n")])
+def test_a_file_that_is_not_ours_is_not_replaced(name, content, labels, result, tmp_path):
+    (tmp_path / name).write_text(content)
+    target = [tmp_path, name] if name.endswith("json") else [tmp_path, "r.json", "--per-class", tmp_path / name]
+    assert name + ": is there and not of this command's making" in fails(1, SCRIPT, result, labels, *target)
+    assert (tmp_path / name).read_text() == content and not (tmp_path / "r.json").exists()
+    succeeds(SCRIPT, result, labels, *(target + ["--overwrite"]))
+    assert (tmp_path / name).read_text() != content
+    succeeds(SCRIPT, result, labels, *target)  # now it is ours
+
+
+def test_made_from_has_the_hash_of_all_that_decides(labels, result, tmp_path):
+    summary = record(result)
+    made_from = evaluate(tmp_path, "--min-top5", "0")[1]["made_from"]
+    assert made_from["summary"] == hashlib.sha256(summary.read_bytes()).hexdigest()
+    assert made_from["labels"] == hashlib.sha256(labels.read_bytes()).hexdigest()
+    assert made_from["options"] == {"expect": None, "dtype": None, "min_top1": None, "min_top5": 0} and made_from["version"]
+
+
+def test_the_identity_of_the_images_is_of_those_that_were_judged(labels, result, tmp_path):
+    (tmp_path / "out").write_text(NAMES[0] + "\n")
+    record(result)
+    first, less = (evaluate(tmp_path, *options)[1]["input"]["images_hash"] for options in ((), ("--exclude", tmp_path / "out")))
+    record(result, images={NAMES[0]: "another"})
+    second, equal = (evaluate(tmp_path, *options)[1]["input"]["images_hash"] for options in ((), ("--exclude", tmp_path / "out")))
+    assert less == equal and len({first, second, less}) == 3
+    (tmp_path / "result_summary.json").unlink()
+    in_shards(result, 2)
+    assert evaluate(tmp_path)[1]["input"]["images_hash"] == first  # however they were computed
+
+
+@pytest.mark.parametrize("order, said", [
+    (lambda label: label + 1, "75.00% with -1 to each class: the labels count from 1, not from 0"),
+    (lambda label: label - 1, "75.00% with +1 to each class: the labels are one too low, or the model counts a background"),
+    (lambda label: label * 7 % 29, "75.00% if each class had another number: the labels are in another order")],
+    ids=["from 1", "one too low", "another order"])
+def test_labels_that_count_otherwise_are_suspected(order, said, tmp_path):
+    scores, truth = SCORES[:, :1] + np.random.RandomState(2).standard_normal((280, 30))[:IMAGES], np.arange(IMAGES) % 28 + 1
+    scores, truth = np.concatenate([scores, scores[:30]]), np.concatenate([truth, truth[:30]])  # the last class has no image
+    names = ["n%03d" % number for number in range(280)]
+    scores[np.arange(210), truth[:210]] += 20
+    scores[np.arange(210, 280), 29] += 20
+    for name, row in zip(names, scores):
+        write_result(tmp_path / "result", name, row.astype("<f4"), "bin")
+    for wrong in (order, lambda label: label):
+        lines = ["%s.png %d\n" % (name, wrong(label)) for name, label in zip(names, truth)]
+        (tmp_path / "val_label.txt").write_text("".join(lines))
+        process, content = evaluate(tmp_path)
+        if wrong is order:
+            assert said in content["labels_doubt"] and "warning: Top-1 is at chance, but " in process.stderr
+    assert accuracies(content)[0] == "75.00%" and content["labels_doubt"] is None
+
+
+def test_a_poor_model_is_no_reason_to_suspect_the_labels(labels, result, tmp_path):
+    assert evaluate(tmp_path)[1]["labels_doubt"] is None  # noise
+    for name in NAMES:
+        write_result(result, name, np.arange(CLASSES)[::-1])  # always the same class
+    assert evaluate(tmp_path)[1]["labels_doubt"] is None
+
+
+def test_a_sigmoids_scores_that_text_made_equal_are_refused(tmp_path):
+    logits = 2 * np.random.RandomState(3).standard_normal((30, 20))
+    logits[10:, :6] += 17  # the first images are not saturated
+    scores = (1 / (1 + np.exp(-logits))).astype("<f8")
+    (tmp_path / "val_label.txt").write_text("".join("n%02d.png %d\n" % pair for pair in enumerate(logits.argmax(1))))
+    for number, row in enumerate(scores):
+        write_result(tmp_path / "result", "n%02d" % number, row)
+    assert "flattens the scores of 20 of 30 images into ties" in refused(tmp_path)
+    for number, row in enumerate(scores):
+        (tmp_path / "result" / ("n%02d_0.txt" % number)).unlink()
+        write_result(tmp_path / "result", "n%02d" % number, row, "bin")
+    assert accuracies(evaluate(tmp_path)[1])[0] == "100.00%"
+
+
+def test_text_ties_of_ordinary_scores_are_judged(tmp_path):
+    for number in range(4):  # as INT8 and fp16 models have them
+        write_result(tmp_path / "result", "n%d" % number, np.round(4 * SCORES[number]) / 2)
+    (tmp_path / "val_label.txt").write_text("".join("n%d.png %d\n" % pair for pair in enumerate(SCORES[:4].argmax(1))))
+    evaluate(tmp_path)
+
+
+def test_fewer_classes_in_the_labels_than_in_the_model_are_said(labels, result, tmp_path):
+    assert "the labels are of" not in evaluate(tmp_path)[0].stdout
+    labels.write_text("".join("%s.JPEG %d\n" % (name, label % 10) for name, label in zip(NAMES, LABELS)))
+    process, content = evaluate(tmp_path)
+    assert "the labels are of 10 of the model's 20 classes" in process.stdout and content["labelled_classes"] == 10
+
+
+@pytest.mark.parametrize("name, weights, known", [("ILSVRC2012_val_00000001", None, True), ("cat", None, False),
+                                                  ("cat", "333f7ec4" + 56 * "0", True), ("cat", "0" * 64, False)])
+def test_only_classes_known_to_be_imagenets_get_its_names(name, weights, known, tmp_path):
+    write_result(tmp_path / "result", name, np.arange(1000))
+    (tmp_path / "val_label.txt").write_text(name + ".JPEG 0\n")
+    if weights:
+        record(tmp_path / "result", classes=1000, model={"weights_sha256": weights})
+    assert evaluate(tmp_path)[1]["mistakes"][0]["label_name"] == ("tench" if known and HAS_NAMES else "0")
+
+
+def test_all_of_imagenet_with_torchvisions_weights_is_held_against_what_is_published(tmp_path):
+    folder, hits = tmp_path / "result", 36657
+    right_one, wrong = (write_result(folder, name, row, "bin") for name, row in (
+        ("ILSVRC2012_val_00000001", np.arange(4, dtype="<f4")), ("ILSVRC2012_val_50000", -np.arange(4, dtype="<f4"))))
+    for number in range(2, 50001):
+        os.link(str(right_one if number <= hits else wrong), str(folder / ("ILSVRC2012_val_%08d_0.bin" % number)))
+    wrong.unlink()
+    (tmp_path / "val_label.txt").write_text("".join("ILSVRC2012_val_%08d.JPEG 3\n" % number for number in range(1, 50001)))
+    path = record(folder, classes=4, model={"weights_sha256": "b627a593" + 56 * "0"})
+    process, content = evaluate(tmp_path)
+    first, guide = content["published"]["figures"]
+    assert (first["top1"], first["top5"], guide["top1"], guide["top5"]) == (73.314, 91.42, 73.31, 91.44)
+    assert first["top1_difference"] == pytest.approx(0) and guide["top1_difference"] == pytest.approx(0.004)
+    assert first["top5_difference"] == pytest.approx(8.58) and not content["published"]["within_fp16"]
+    assert "torchvision: Top-1 73.314% (here +0.000), Top-5 91.42% (+8.580)" in process.stdout
+    assert "the guide's NPU: Top-1 73.31% (here +0.004)" in process.stdout and "MORE than fp16 explains" in process.stdout
+    assert evaluate(tmp_path)[1]["published"] == content["published"]
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(summary, model=dict(summary["model"], weights_sha256="0" * 64))))
+    assert evaluate(tmp_path)[1]["published"] is None
+
+
+def test_published_figures_are_of_all_images_and_within_fp16_by_their_largest_difference():
+    weights, figures = "b627a593aa", {"top1": 73.27, "top5": 91.40}
+    assert imagenet.compare_with_published(weights, 50000, figures)["within_fp16"]
+    assert not imagenet.compare_with_published(weights, 50000, dict(figures, top5=91.36))["within_fp16"]
+    assert imagenet.compare_with_published(weights, 49999, figures) is None
+    assert imagenet.compare_with_published(None, 50000, figures) is None
+
+
+def test_reassessed_labels_are_judged_by_as_timm_does(tmp_path):
+    draw = np.random.RandomState(5)
+    numbers, real = [1, 2, 3, 40, 50000], [[] for _ in range(50000)]
+    for number, labels in zip(numbers, ([7], [1, 4], [], [2, 9, 19], [0])):
+        real[number - 1] = labels
+    (tmp_path / "real.json").write_text(json.dumps(real))
+    scores = draw.standard_normal((5, CLASSES))
+    scores[0, 7], scores[1, 4], scores[3, 19], scores[4, 0] = 9, 9, scores[3].max() - 0.01, -9
+    for number, row in zip(numbers, scores):
+        write_result(tmp_path / "result", "ILSVRC2012_val_%08d" % number, row)
+    (tmp_path / "val_label.txt").write_text("".join("ILSVRC2012_val_%08d.JPEG 5\n" % number for number in numbers))
+    process, content = evaluate(tmp_path, "--real", tmp_path / "real.json")
+    judged = [(row, real[number - 1]) for number, row in zip(numbers, scores) if real[number - 1]]
+    for top in (1, 5):  # timm's RealLabelsImagenet
+        hits = [any(guess in labels for guess in np.argsort(-row)[:top]) for row, labels in judged]
+        assert content["real"]["top%d" % top] == 100 * np.mean(hits)
+    assert content["real"] == {"top1": 50, "top5": 75, "images": 4}
+    assert "by reassessed labels: Top-1 50.00%  Top-5 75.00%  of 4 images" in process.stdout
+    assert content["made_from"]["real"] == hashlib.sha256((tmp_path / "real.json").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("text", ["{}", "[[1]]", "[", json.dumps([[1]] * 49999 + [1]), json.dumps([[20]] * 50000)])
+def test_what_is_no_list_of_reassessed_labels_is_refused(text, labels, result, tmp_path):
+    (tmp_path / "real.json").write_text(text)
+    assert "real.json: " in refused(tmp_path, "--real", tmp_path / "real.json")
+
+
+def test_reassessed_labels_are_for_imagenets_images_alone(labels, result, tmp_path):
+    (tmp_path / "real.json").write_text(json.dumps([[1]] * 50000))
+    write_result(result, "cat", SCORES[0])
+    with labels.open("a") as file:
+        file.write("cat.JPEG 1\n")
+    assert "cat is none of these" in refused(tmp_path, "--real", tmp_path / "real.json")
+
+
+def test_a_folder_that_was_carried_by_tar_is_judged_and_kept(labels, result, tmp_path):
+    record(result)
+    expected = evaluate(tmp_path)[1]
+    succeeds(SCRIPT, result, labels, tmp_path, "kept.json")
+    subprocess.run("tar cf a.tar result result_summary.json kept.json val_label.txt && mkdir there && tar xf a.tar -C there",
+                   shell=True, cwd=str(tmp_path), check=True)
+    there = tmp_path / "there"
+    assert "kept: " in succeeds(SCRIPT, there / "result", there / "val_label.txt", there, "kept.json").stdout
+    succeeds(SCRIPT, there / "result", there / "val_label.txt", there, "kept.json", "--overwrite")
+    again = json.loads((there / "kept.json").read_text())
+    assert again == dict(expected, labels=str(there / "val_label.txt"))
+
+
+def test_names_from_a_mac_find_their_labels(tmp_path):
+    write_result(tmp_path / "result", "cafe\u0301", np.arange(6))
+    (tmp_path / "val_label.txt").write_text("caf\u00e9.jpg 5\n", encoding="utf-8")
+    assert accuracies(evaluate(tmp_path)[1])[0] == "100.00%"
