@@ -83,19 +83,26 @@ def saturates():
 # ---- poor ----
 
 def compare(expected, actual, path):
-    """How far the quantised model's scores are from its source's, (images, classes) each: the price, of which poor() judges."""
+    """How far the quantised model's scores are from its source's, (images, classes) each: the price, of which poor() judges.
+
+    Medians, not means, over the images: some are brighter than all that were calibrated on; clipped, they would outweigh the rest.
+    """
+    def error(off, wanted):
+        middle = np.median(np.linalg.norm(wanted, axis=1))
+        return float(np.median(np.linalg.norm(off, axis=1)) / max(middle, np.finfo(np.float64).tiny))
+
     if not np.isfinite(expected).all():
         fail("%s: gives scores that are NaN or infinite on the calibration folder's images" % path)
     if expected.shape != actual.shape:
         fail("%s: has %d classes, the quantised model %d" % (path, expected.shape[1], actual.shape[1]))
     actual = np.nan_to_num(actual, nan=0.0, posinf=0.0, neginf=0.0)  # as bad as scores that say nothing
     norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(actual, axis=1)
-    spread, largest = expected - expected.mean(0), np.maximum(np.abs(expected).max(1), np.finfo(np.float64).tiny)
+    spread, largest = expected - np.median(expected, 0), np.maximum(np.abs(expected).max(1), np.finfo(np.float64).tiny)
     alike = np.abs(spread).max() <= 1e-6 * largest.max()  # equal images, or one: nothing is left to compare
     return {"images": len(expected), "top1_agreement": float((expected.argmax(1) == actual.argmax(1)).mean()),
             "cosine_mean": float(((expected * actual).sum(1) / np.where(norms > 0, norms, 1)).mean()),
-            "score_error": float(np.linalg.norm(actual - expected) / max(np.linalg.norm(expected), np.finfo(np.float64).tiny)),
-            "spread_error": None if alike else float(np.linalg.norm(actual - actual.mean(0) - spread) / np.linalg.norm(spread)),
+            "score_error": error(actual - expected, expected),
+            "spread_error": None if alike else error(actual - np.median(actual, 0) - spread, spread),
             "relative_difference": float((np.abs(actual - expected).max(1) / largest).max())}
 
 

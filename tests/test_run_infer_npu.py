@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from conftest import back_to, fails, script, succeeds
-from test_npu_info import dressed
+from test_npu_info import TWO_310P3, dressed
 
 LINE = ["--loop", "2", "--limit", "6", "--batch-sizes", "2"]
 
@@ -66,7 +66,7 @@ def test_where_atc_and_ais_bench_are_there_they_are_taken_and_give_onnx_runtimes
 
 
 def test_everything_has_the_modes_that_newer_ais_bench_insists_on(finished):
-    for path in [finished] + [path for path in finished.rglob("*") if ".stages" not in path.parts]:
+    for path in [finished] + [path for path in finished.rglob("*")]:
         assert not path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH), path
 
 
@@ -99,23 +99,13 @@ def test_a_batch_size_that_fails_shows_dashes_and_the_others_still_run(fail, sai
     assert (rows[4]["top1"] is None) == (fail != "perf:4")
 
 
-def test_results_that_must_go_stay_where_the_user_has_put_a_file_among_them(kept, tiny, tmp_path):
-    folder = back_to(kept[0], "finished")
-    (folder / "result_bs2" / "notes.txt").write_text("my own")
-    (folder / "resnet34_bs2.om").unlink()
-    env = dressed(tmp_path, STANDIN_FAIL="atc:2")
-    sentence = fails(1, "run_infer.sh", *data_options(tiny, folder, "--fidelity", "3"), env=env)
-    assert "notes.txt: is there, but run_infer.sh did not make it" in sentence
-    assert (folder / "result_bs2" / "notes.txt").read_text() == "my own" and len(list((folder / "result_bs2").iterdir())) > 6
-
-
-def test_another_cann_makes_everything_again(kept, tiny, tmp_path):
+def test_another_cann_compiles_and_infers_again(kept, tiny, tmp_path):
     folder, toolkit = back_to(kept[0], "finished"), tmp_path / "toolkit"
     toolkit.mkdir()
     (toolkit / "ascend_toolkit_install.info").write_text("version=8.0.RC1\n")
     env = dict(dressed(tmp_path), ASCEND_TOOLKIT_HOME=str(toolkit))
     said = succeeds("run_infer.sh", *data_options(tiny, folder, "--fidelity", "3"), env=env).stdout
-    assert "== infer_bs2: skipped" not in said and "== perf_bs2: skipped" not in said
+    assert "ATC run success" in said
 
 
 def test_fidelity_accuses_the_om_of_another_checkpoint(compiled, tiny, tmp_path):
@@ -129,12 +119,52 @@ def test_fidelity_accuses_the_om_of_another_checkpoint(compiled, tiny, tmp_path)
     torch.save(weights, str(tmp_path / "other.pth"))
     (folder, options), other, env = compiled, tmp_path / "other", dressed(tmp_path)
     succeeds("run_infer.sh", *(data_options(tiny, other, "--pth", tmp_path / "other.pth", "--stages", "export,compile")), env=env)
-    for name in ("resnet34_bs2.om", "resnet34_bs2.om.json"):
-        (folder / name).unlink()
-        shutil.copy(str(other / name), str(folder / name))
-    process = script("run_infer.sh", *(options + ["--fidelity", "3", "--stages", "infer,evaluate,perf,report"]), env=env)
+    process = script("run_infer.sh", *(options + ["--fidelity", "3", "--om", other]), env=env)
     assert process.returncode == 3, process.stdout + process.stderr
     assert not rows_of(folder)[0]["fidelity"]["agrees"] and rows_of(folder)[0]["top1"] is not None
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_om_files_from_elsewhere_are_taken_as_they_are_with_and_without_their_records(record, kept, compiled, tiny, tmp_path):
+    (folder, _), elsewhere, env = compiled, tmp_path / "om", dressed(tmp_path)
+    tmp_path.chmod(0o755)
+    elsewhere.mkdir(mode=0o750)
+    for name in ["resnet34_bs2.om"] + ["resnet34_bs2.om.json"] * record:
+        shutil.copy(str(folder / name), str(elsewhere / name))
+    line = data_options(tiny, tmp_path / "o", "--om", elsewhere, "--pth", tmp_path / "no.pth", "--engine", "ais_bench")
+    process = succeeds("run_infer.sh", *line, env=env)
+    assert "the .om files are those of" in engine_line(process.stdout) and "resnet34_pth2onnx.py" not in process.stdout
+    assert rows_of(tmp_path / "o")[0]["top1"] == kept[1]["top1"]
+
+
+def test_what_a_device_lacks_is_said_before_any_work(tiny, tmp_path):
+    line = data_options(tiny, tmp_path / "o", "--engine", "ais_bench")
+    sentence = fails(1, "run_infer.sh", *(line + ["--device", "0,7"]), env=dressed(tmp_path))
+    assert "device 7" in sentence and not (tmp_path / "o" / "resnet34.onnx").exists()
+    ill = TWO_310P3.replace("| 1       310P3     | OK ", "| 1       310P3     | Alarm ")
+    assert "device 1" in fails(1, "run_infer.sh", *(line + ["--device", "0,1"]), env=dressed(tmp_path, ill))
+
+
+def test_when_atc_fails_for_every_batch_size_it_stops_before_the_images(compiled, tiny, tmp_path):
+    line = data_options(tiny, tmp_path / "o", "--engine", "ais_bench")
+    sentence = fails(1, "run_infer.sh", *line, env=dressed(tmp_path, STANDIN_FAIL="atc:2"))
+    assert "every batch size" in sentence and not (tmp_path / "o" / "prep_dataset").exists()
+
+
+def test_int8_without_amct_says_so_and_the_float_rows_run(compiled, tmp_path):
+    folder, options = compiled
+    env = dressed(tmp_path)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for directory in env["PATH"].split(os.pathsep)[:1]:
+        for name in os.listdir(directory):
+            if name != "amct_onnx":
+                (bare / name).symlink_to(os.path.join(directory, name))
+    env["PATH"] = os.pathsep.join([str(bare)] + env["PATH"].split(os.pathsep)[1:])
+    process = script("run_infer.sh", *(options + ["--int8"]), env=env)
+    assert process.returncode == 1 and "amct_onnx is not found" in process.stderr
+    rows = {row["precision"]: row for row in rows_of(folder)}
+    assert rows["fp16"]["top1"] is not None
 
 
 def test_without_an_npu_a_plain_sentence_says_why_and_an_explicit_engine_never_falls_back(tiny, tmp_path):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The options of run_infer.sh, checked before its first long stage, and told to it.
 
-    python3 tools/run_options.py --pth FILE --images DIR ... 3>FILE    # NAME and VALUE in turn, each ended by a NUL, to descriptor 3
+    python3 tools/run_options.py --pth FILE --images DIR ... 3>FILE    # NAME and VALUE in turn, each ended by a NUL
     python3 tools/run_options.py --need MODULE ...              # are these installed?
 """
 import os
@@ -20,8 +20,8 @@ from common.command import fail
 STAGES = ["export", "compile", "preprocess", "infer", "evaluate", "perf", "report"]
 SHARDED = {"preprocess", "infer"}
 WEIGHTS_URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"
-DESCRIPTION = """The guide in one line: export, compile, preprocess, and for each batch size infer, evaluate and measure; ends with
-its table. On an NPU with ais_bench, elsewhere with ONNX Runtime. The same line goes on where a run was stopped."""
+DESCRIPTION = """The guide in one line: export, compile, preprocess, and for each batch size infer, evaluate and measure; ends
+with its table. On an NPU with ais_bench, elsewhere with ONNX Runtime. The same line goes on where a run was stopped."""
 DEMO = {"pth": "resnet34-tiny.pth", "images": "val", "labels": "val_label.txt", "classes": "class_names.txt"}
 DATA = {"pth": "resnet34-b627a593.pth", "images": "ImageNet/val", "labels": "ImageNet/val_label.txt", "classes": ""}
 
