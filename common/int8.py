@@ -85,7 +85,7 @@ def saturates():
 def compare(expected, actual, path):
     """How far the quantised model's scores are from its source's, (images, classes) each: the price, of which poor() judges.
 
-    Medians, not means, over the images: some are brighter than all that were calibrated on; clipped, they would outweigh the rest.
+    Medians over the images, not means: those brighter than all calibration images are clipped, and would outweigh the rest.
     """
     def error(off, wanted):
         middle = np.median(np.linalg.norm(wanted, axis=1))
