@@ -52,18 +52,18 @@ def cropped(data, made_with):
     if image.mode != "RGB":  # convert would copy an RGB image once more
         image = image.convert("RGB")
     left, top = int(round((size[0] - crop) / 2.0)), int(round((size[1] - crop) / 2.0))
-    filter = getattr(Image, made_with.interpolation.upper())
+    resample = getattr(Image, made_with.interpolation.upper())
     if height > width:  # Pillow may resize the columns first: 12.2 the very tall, 13.0 those more than twice as tall as wide
-        return image.resize(size, filter).crop((left, top, left + crop, top + crop))
+        return image.resize(size, resample).crop((left, top, left + crop, top + crop))
     # Pillow resizes the rows, rounds, then the columns: cropping in between gives the same bits, and columns to spare.
-    image = image.resize((size[0], height), filter).crop((left, 0, left + crop, height))
-    return image.resize((crop, size[1]), filter).crop((0, top, crop, top + crop))
+    image = image.resize((size[0], height), resample).crop((left, 0, left + crop, height))
+    return image.resize((crop, size[1]), resample).crop((0, top, crop, top + crop))
 
 
 def normalise(image, made_with, planes):
     """Fill planes, float32 (3, crop, crop): /255, minus mean, over std, each rounded, as ToTensor and Normalize do it.
 
-    A table of the 256 levels would give the same bits, but numpy widens its indices to 64 bit first: 1.3 to 2.5 times as slow.
+    A table of the 256 levels would give the same bits, but numpy widens its indices to 64 bit first and is slower.
     """
     for plane, band, mean, std in zip(planes, image.split(), made_with.mean, made_with.std):
         plane[...] = np.frombuffer(band.tobytes(), np.uint8).reshape(plane.shape)
@@ -103,10 +103,10 @@ def make_all(jobs, folder, args):
         mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD, its largest value
         mallopt(-1, 1 << 27)  # M_TRIM_THRESHOLD
     Image.preinit()  # the plugins: once, not in each worker
-    # Bytes a decoder is given, and tobytes allocates, at once: 65 536 cut a file in two, 4 MB cost tobytes 0.1 ms of page faults.
+    # Bytes a decoder is given, and tobytes allocates, at once: 65 536 cut a file in two, much more costs page faults.
     ImageFile.MAXBLOCK = 1 << 19
     warnings.simplefilter("ignore")  # Pillow's about broken EXIF, which nothing here reads
-    planes = np.empty((3, args.recipe.crop, args.recipe.crop), "<f4")  # one a worker: fresh memory costs 0.3 ms of page faults
+    planes = np.empty((3, args.recipe.crop, args.recipe.crop), "<f4")  # one a worker, not one an image
     manifest = os.open(os.path.join(folder, prepared.MANIFEST), os.O_WRONLY | os.O_APPEND)
     try:
         done = workers.run(functools.partial(make, folder, args.recipe, planes, manifest), jobs,
@@ -137,7 +137,7 @@ def check_folder(folder, wanted, found, earlier, manifest, args):
              "remove them" % (folder, len(strangers), prepared.MANIFEST, strangers[0]))
     more = sorted(name for name in manifest if name in found and name not in wanted and name + ".bin" in names)
     if more and not args.shard and len(wanted) < len(found):
-        fail("%s: holds %d more images of this set than --limit wants (first: %s.bin); use another folder, or remove this one"
+        fail("%s: holds %d more images of this set than are asked for (first: %s.bin); use another folder, or remove this one"
              % (folder, len(more), more[0]))
 
 

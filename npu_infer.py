@@ -31,10 +31,10 @@ from common import ais_bench, files, graph, inference, npu_smi, prepared, publis
 from common.command import fail, warn
 
 DTYPES = {1: "uint8", 2: "float16", 4: "float32", 8: "int64"}  # by the bytes of a value, of an .om without a record
+HERE = os.path.dirname(os.path.abspath(__file__))
 WARM_RUNS, FEWEST_RUNS = 20, 10  # of --seconds
 
-# input: {dtype, shape of an image}, outputs: [{name, dtype, shape}], batch_size: None until aclruntime is asked where there is no
-# record; properties: as graph.described gives them
+# input: {dtype, shape of an image}; outputs: [{name, dtype, shape}]; properties: as graph.described gives them
 Model = collections.namedtuple("Model", "path stat sha256 onnx_sha256 input outputs batch_size properties soc_version")
 Part = collections.namedtuple("Part", "device images summary times paths")  # what a device left
 
@@ -102,9 +102,9 @@ def takes_any_layout(model):
 
 # ---- the runs ----
 
-def run_ais_bench(args, front, model, inputs, folder, output, loop):
+def run_ais_bench(args, front, model, inputs, output, loop):
     """One call of ais_bench; returns ([Part], seconds) when all of it is there."""
-    work, dirname, source = os.path.abspath(os.path.join(folder, "run")), os.path.basename(args.output_dirname), args.input
+    work, dirname, source = os.path.abspath(os.path.join(output.partial, "run")), os.path.basename(output.folder), args.input
     shutil.rmtree(work, ignore_errors=True)
     os.mkdir(work, 0o750)
     devices = ais_bench.usable_devices(args.devices, len(inputs.files)) if inputs else args.devices
@@ -116,7 +116,7 @@ def run_ais_bench(args, front, model, inputs, folder, output, loop):
         options = ["--outfmt", args.outfmt] + (["--loop", str(loop)] if loop > 1 else [])
         taken = all(each.path.endswith(ais_bench.TAKEN) for each in inputs.files)
         if not os.path.isdir(source) or args.limit is not None or not taken:
-            source = ais_bench.linked(inputs, os.path.join(folder, "input"), front.strict)
+            source = ais_bench.linked(inputs, os.path.join(output.partial, "input"), front.strict)
     else:
         options = ["--outfmt", args.outfmt] if args.outfmt != "BIN" else []
         options += [spelled("pure_data_type"), args.pure_data_type] if args.pure_data_type != "zero" else []
@@ -136,7 +136,7 @@ def run_ais_bench(args, front, model, inputs, folder, output, loop):
     print(" ".join(shlex.quote(word) for word in shown), flush=True)
     # The same line, into the folder of its own, whose path must not depend on the current folder.
     words, begin = line(os.path.abspath(args.model), os.path.abspath(source or "."), work, dirname), time.time()
-    code, text = ais_bench.run_python(["-m", "ais_bench"] + words, folder, show=True, output=output)
+    code, text = ais_bench.run_python(["-m", "ais_bench"] + words, output.partial, show=True, output=output)
     seconds = time.time() - begin
     if code:
         fail("%s: ais_bench %s" % (args.model, ais_bench.reason(code, text)))
@@ -222,13 +222,6 @@ def copy_ms(summary, key):
     return float(figures["mean"]) if figures.get("count") else None
 
 
-def ask_npu_info(devices):
-    """What tools/npu_info.py says of the devices, or None."""
-    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tools", "npu_info.py")
-    code, text, _ = npu_smi.run(sys.executable, script, "--device", ",".join(map(str, devices)))
-    return None if code else json.loads(text)
-
-
 def summarise(args, model, parts, seconds, inputs, **run):
     """The summary of all devices: the images a second of all together, the times of the slowest."""
     figures = [inference.performance(part.times, model.batch_size) for part in parts]
@@ -241,20 +234,22 @@ def summarise(args, model, parts, seconds, inputs, **run):
     if all(intervals):  # the devices are independent: their half widths add as squares
         low, high = (math.sqrt(sum((speed - ends[side]) ** 2 for speed, ends in zip(speeds, intervals))) for side in (0, 1))
         interval = [total - low, total + high]
-    npu = ask_npu_info([part.device for part in parts])
-    chip = " and ".join(sorted({each["soc_version"] for each in (npu or {"devices": []})["devices"] if each["soc_version"]}))
+    devices, script = [part.device for part in parts], os.path.join(HERE, "tools", "npu_info.py")
+    code, text, _ = npu_smi.run(sys.executable, script, "--device", ",".join(map(str, devices)))
+    npu = None if code else json.loads(text)
+    chip = " and ".join(sorted({found["soc_version"] for found in (npu or {"devices": []})["devices"] if found["soc_version"]}))
     if model.soc_version and chip not in ("", model.soc_version):
         warn("%s: was compiled for %s, npu-smi shows %s" % (model.path, model.soc_version, chip))
     chip = chip or model.soc_version or "NPU"
-    said = graph.model_summary(model.path, model.stat[0], model.sha256, model.onnx_sha256, model.properties, model.input)
+    about = graph.model_summary(model.path, model.stat[0], model.sha256, model.onnx_sha256, model.properties, model.input)
     left, times = parts[slowest].summary, parts[slowest].times
     return inference.summarise(
         args, times, engine="ais_bench %s" % (ais_bench.versions()["ais_bench"] or "of unknown version"),
-        device=chip if len(parts) == 1 else "%d x %s" % (len(parts), chip), devices=[part.device for part in parts],
+        device=chip if len(parts) == 1 else "%d x %s" % (len(parts), chip), devices=devices,
         batch_size=model.batch_size, performance=dict(figures[slowest], images_per_second=total, interval95=interval),
         NPU_compute_time=left["NPU_compute_time"], H2D_latency=left.get("H2D_latency"), D2H_latency=left.get("D2H_latency"),
         h2d_ms=each[slowest]["h2d_ms"], d2h_ms=each[slowest]["d2h_ms"], npu=npu, parts=each if len(parts) > 1 else None,
-        precision=model.properties["precision"], model=dict(said, any_layout=True) if takes_any_layout(model) else said,
+        precision=model.properties["precision"], model=dict(about, any_layout=True) if takes_any_layout(model) else about,
         input=inputs and inputs.summary(), outputs=model.outputs, vnni=None, packages=ais_bench.versions(),
         # How long ais_bench waits for files and for the disk it does not tell; the seconds include loading the model.
         wall=inputs and {"seconds": seconds, "images_per_second": len(inputs.files) / seconds, "reading": None,
@@ -277,67 +272,58 @@ def parse_args():
     return args
 
 
-def run(args, model, engine, device, output, folder):
+def run(args, model, device, output):
+    folder = output.partial
     if model.input is None:
         model = ask_aclruntime(model, args.devices[0], folder)
     if args.batchsize not in (None, model.batch_size):
         fail("%s: is made for batch size %d, not %d" % (model.path, model.batch_size, args.batchsize))
     inputs = find_inputs(args, model) if args.input else None
-    made_from = inference.made_from(args, model.sha256, inputs, engine, device)
-    front = ais_bench.ask_front_end(folder, len(args.devices) > 1 and args.input)
+    made_from = inference.made_from(args, model.sha256, inputs, ais_bench.versions(), device)
+    front = ais_bench.ask_front_end(folder, inputs and len(args.devices) > 1)
     if front.strict:
-        paths = [folder] + [each.path for each in (inputs.files if inputs else [])]
-        if args.input and os.path.isdir(args.input):
-            paths += [args.input] + [os.path.join(args.input, name) for name in sorted(os.listdir(args.input))]
-        ais_bench.check_paths(model.path, paths)
+        ais_bench.check_paths(model.path, folder, inputs)
         if args.loop > ais_bench.MOST_LOOPS:
             fail("--loop %d: this ais_bench takes at most %d" % (args.loop, ais_bench.MOST_LOOPS), 2)
     if args.seconds:
-        parts, _ = run_ais_bench(args, front, model, inputs, folder, output, WARM_RUNS)
+        parts, _ = run_ais_bench(args, front, model, inputs, output, WARM_RUNS)
         median = max(float(np.median(part.times)) for part in parts)
         args.loop = min(ais_bench.MOST_LOOPS, max(FEWEST_RUNS, math.ceil(args.seconds * 1000 / max(median, 1e-3))))
         print("%d runs of %.3f ms for %g seconds (at most %d)" % (args.loop, median, args.seconds, ais_bench.MOST_LOOPS))
-    parts, seconds = run_ais_bench(args, front, model, inputs, folder, output, args.loop)
+    parts, seconds = run_ais_bench(args, front, model, inputs, output, args.loop)
     if files.stat_of(os.stat(model.path)) != model.stat and files.sha256_of(model.path) != model.sha256:
         fail("%s: was replaced while ais_bench ran; run it again" % model.path)
     if inputs:
         prepared.require_content(inputs.files)
     found = find_results(args, model, parts, inputs)
     hashes, probabilities = check_results(args, model, found, bool(inputs))
-    if output:
-        for name, (path, _) in found.items():
-            os.replace(path, os.path.join(folder, name))
-            hashes[name] = [hashes[name], files.stat_of(os.stat(os.path.join(folder, name)))]
+    for name, (path, _) in found.items():
+        os.replace(path, os.path.join(folder, name))
+        hashes[name] = [hashes[name], files.stat_of(os.stat(os.path.join(folder, name)))]
     summary = summarise(args, model, parts, seconds, inputs, made_from=made_from, probabilities=probabilities,
-                        filesinfo=inference.files_info(output, inputs, len(model.outputs), args.outfmt, output and hashes))
-    if output:
-        output.publish(summary, hashes)
-    inference.show(args, summary, output)
+                        filesinfo=inference.files_info(output, inputs, len(model.outputs), args.outfmt, hashes))
+    output.publish(summary, hashes)
+    inference.show(args, summary, output if args.output else None)
 
 
 def main():
     args = parse_args()
     os.umask(0o027)  # newer front ends, and whoever reads these results with them, want 0640 and 0750
     model = read_model(args.model)
-    engine = ais_bench.versions()
     device = {"devices": args.devices, "visible": os.environ.get(npu_smi.VISIBLE), "soc_version": model.soc_version}
-    output = publishing.Output(args.output, args.output_dirname) if args.output else None
-    if output:
+    with tempfile.TemporaryDirectory(prefix="npu_infer-") as nowhere:
+        output = publishing.Output(args.output or nowhere, args.output_dirname)
         inference.check_output(args, output)
-        if inference.is_kept(args, output, model.sha256, engine, device):
+        if inference.is_kept(args, output, model.sha256, ais_bench.versions(), device):
             return 0
         if args.check:
             return 1
         output.take()
-    folder = output.partial if output else tempfile.mkdtemp(prefix="npu_infer-")
-    try:
-        run(args, model, engine, device, output, folder)
-    except BaseException:  # also when it is stopped
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    if not output:
-        shutil.rmtree(folder, ignore_errors=True)
-    return 0
+        try:
+            run(args, model, device, output)
+        except BaseException:  # also when it is stopped
+            output.discard()
+            raise
 
 
 if __name__ == "__main__":

@@ -46,14 +46,6 @@ def import_packages():
     return torch, torchvision, onnx, onnxruntime
 
 
-def build_model(torch, torchvision, weights):
-    """torchvision's resnet34 in eval mode with these weights."""
-    model = torchvision.models.resnet34(num_classes=weights.classes)
-    state_dict = {name: torch.from_numpy(array) for name, array in weights.tensors.items()}
-    model.load_state_dict(state_dict, strict=False)  # lacks num_batches_tracked, and nothing else
-    return model.eval()
-
-
 def export(torch, model, opset, crop):
     """The model as ONNX bytes, taking normalised float32 images."""
     # The TorchScript exporter: the only one in torch 1.6, and the one that still writes opset 11 in today's.
@@ -164,9 +156,11 @@ def main():
         return 0
     if args.check:
         return 1
-    weights = checkpoint.find(args.pth, data, args.weights)
+    tensors, classes, source = checkpoint.find(args.pth, data, args.weights)
     torch, torchvision, onnx, onnxruntime = import_packages()
-    model = build_model(torch, torchvision, weights)
+    model = torchvision.models.resnet34(num_classes=classes).eval()
+    # They lack num_batches_tracked, which inference never reads, and nothing else.
+    model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()}, strict=False)
     proto = onnx.load_model_from_string(export(torch, model, args.opset, made_with.crop))
     if made_with.dtype == "uint8":
         prepend_normalisation(onnx, proto.graph, made_with)
@@ -176,9 +170,9 @@ def main():
         "exporter": "%s, opset %d" % (", ".join(packages), args.opset)})
     proof = prove(torch, onnx, onnxruntime, model, onnx_bytes, made_with)
     files.write_recorded(args.onnx, onnx_bytes, made_from)
-    print("weights: %s" % weights.source)
+    print("weights: %s" % source)
     print(proof)
-    print("%s: written, %s, %d classes" % (args.onnx, summary, weights.classes))
+    print("%s: written, %s, %d classes" % (args.onnx, summary, classes))
     return 0
 
 

@@ -4,13 +4,12 @@
 #   bash run_infer.sh --demo
 #   bash run_infer.sh --pth resnet34-b627a593.pth --images ImageNet/val --labels ImageNet/val_label.txt
 #
-# On an NPU with ais_bench, elsewhere with ONNX Runtime; it says which and why. Each stage knows itself whether its work is done, so
-# the same line goes on where a run was stopped. tools/run_options.py knows the options (--help shows them). Exit code 0: the report is
-# whole; 1: a stage failed and is named; 2: wrong usage; 3: a verdict against the results; 130, 143: stopped.
+# Each stage knows itself whether its work is done, so the same line goes on where a run was stopped. tools/run_options.py knows the
+# options (--help shows them). Exit code 0: the report is whole; 1: a stage failed and is named; 2: wrong usage; 3: a verdict against
+# the results; 130, 143: stopped.
 # shellcheck disable=SC2015 # in "A && B || fail", fail is meant when either is false, and ends the shell
 set -euo pipefail
 umask 027 # newer ais_bench refuses files that others can write and folders that others can read
-unset CDPATH
 
 here=$(dirname -- "${BASH_SOURCE[0]}")/
 [ "$here" != ./ ] || here="" # so that commands are shown as the guide writes them
@@ -21,7 +20,6 @@ declare -A option=()                                          # of the command l
 recipe=() gates=() report_options=()                          # options that go on to the scripts as they are
 engine="" reason="" soc_version="" om="" output="" shard=""   # which engine and why; the chip; the folder of .om files
 commands=() failed=() verdict="" prepared="" graph="" precisions=fp32 parts=("")
-
 # shellcheck source=common/shell.sh
 . "${here:-./}common/shell.sh"
 # shellcheck source=common/cann.sh
@@ -48,8 +46,6 @@ read_options() {
   output=${option[output]} shard=${option[shard]} soc_version=${option[soc_version]} om=${option[om]} engine=${option[engine]}
 }
 
-# --- Stages: the command decides itself whether there is something to do -----------------------------------------------------------
-
 selected() {
   [[ ,${option[stages]}, == *",$1,"* ]]
 }
@@ -74,21 +70,22 @@ stage() {
     "$@" --check >/dev/null || status=$?
     [ "$status" -ne 0 ] || return 0
     selected "$part" || fail "stage $part is not done, or by another line or of other files: $(show "$@"); have $part in --stages, too"
-    say "== $part: is to be done"
-    exit 1
+    say "== $part: is to be done" && exit 1
   fi
   [ "$part" != perf ] || again+=${option[force_perf]}
   say "== $part"
   say "$(show "$@")"
   if [ -n "${option[quiet]}" ] && [ "$part" != report ]; then exec 7>/dev/null; else exec 7>&1; fi
   run_child "$@" ${again:+--overwrite} >&7 || status=$?
-  [ "$status" -ne 3 ] || verdict=yes
+  if [ "$status" -eq 3 ] && [[ $part =~ ^(evaluate|report)$ ]]; then # a verdict against the results is no failure of the stage
+    verdict=yes status=0
+  fi
   return "$status"
 }
 
-# stop STAGE: nothing after it can be trusted.
-stop() {
-  fail "stage $1 failed (its message is above); what was finished is kept, the same line goes on from here"
+# must STAGE...: nothing after a stage that fails can be trusted.
+must() {
+  stage "$@" || fail "stage $1 failed (its message is above); what was finished is kept, the same line goes on from here"
 }
 
 # give_up PRECISION:SIZE REASON: this row is not whole; the others go on and the exit code will be 1.
@@ -97,17 +94,13 @@ give_up() {
   echo "error: ${1/:/, batch size }: $2; the others go on" >&2
 }
 
-# --- The engine ----------------------------------------------------------------------------------------------------------------------
-
 choose_engine() {
   case $engine in
     onnxruntime) reason="as asked" ;;
     ais_bench) can_use_npu "${option[device]}" "$output" "${option[batch_sizes]}" || fail "--engine ais_bench: $reason" ;;
-    auto)
-      engine=onnxruntime
-      ! can_use_npu "${option[device]}" "$output" "${option[batch_sizes]}" || engine=ais_bench
-      ;;
+    auto) ! can_use_npu "${option[device]}" "$output" "${option[batch_sizes]}" || engine=ais_bench ;;
   esac
+  [ "$engine" != auto ] || engine=onnxruntime
   say "engine: $engine ($reason)"
   if [ "$engine" = ais_bench ]; then "$PYTHON" "${here}tools/npu_info.py" --check --quick --device "${option[device]}" || exit 1; fi
 }
@@ -129,17 +122,16 @@ check_packages() {
   fi
 }
 
-# --- The stages ----------------------------------------------------------------------------------------------------------------------
-
 preprocess() { # PART FOLDER TYPE [more options]
   local part=$1 folder=$2 type=$3
   shift 3
-  stage "$part" "$PYTHON" "${here}imagenet_torch_preprocess.py" resnet "${option[images]}" "$folder" --labels "${option[labels]}" \
-    ${option[limit]:+--limit "${option[limit]}"} --dtype "$type" "$@" ${recipe[@]+"${recipe[@]}"} || stop preprocess
+  [ "$type" = float32 ] || set -- --dtype "$type" "$@"
+  must "$part" "$PYTHON" "${here}imagenet_torch_preprocess.py" resnet "${option[images]}" "$folder" --labels "${option[labels]}" \
+    ${option[limit]:+--limit "${option[limit]}"} "$@" ${recipe[@]+"${recipe[@]}"}
 }
 
 export_onnx() { # FILE [--input uint8]
-  stage export "$PYTHON" "${here}resnet34_pth2onnx.py" "${option[pth]}" "$@" ${recipe[@]+"${recipe[@]}"} || stop export
+  must export "$PYTHON" "${here}resnet34_pth2onnx.py" "${option[pth]}" "$@" ${recipe[@]+"${recipe[@]}"}
 }
 
 # 64 images more than are calibrated on, to compare the two models on; AMCT advises 16 to 32.
@@ -148,8 +140,8 @@ quantize() { # FLOAT_ONNX TYPE
   [ "$2" = float32 ] || folder+=_$2
   [ "$engine" = onnxruntime ] || { tool=amct && count=$((count < 32 ? count : 32)); }
   preprocess export "$folder" "$2" --sample "$((option[calibration_images] + 64))"
-  stage export "$PYTHON" "${here}resnet34_quantize.py" "$1" "$output/resnet34_int8.onnx" --calibration "$folder" --tool "$tool" \
-    --images "$count" || stop export
+  must export "$PYTHON" "${here}resnet34_quantize.py" "$1" "$output/resnet34_int8.onnx" --calibration "$folder" --tool "$tool" \
+    --images "$count"
 }
 
 compile() { # ONNX
@@ -158,21 +150,21 @@ compile() { # ONNX
   stage compile bash "${here}run_atc.sh" --onnx "$1" --output "$output" --batch-sizes "${option[batch_sizes]}" \
     --soc-version "$soc_version" --device "${option[device]}" ${aipp[@]+"${aipp[@]}"} && return
   for size in ${option[batch_sizes]}; do [ ! -s "$output/$(basename -- "$1" .onnx)_bs$size.om" ] || return 0; done
-  stop compile
+  fail "stage compile failed for every batch size (its message is above)"
 }
 
 prepare_models() {
   local onnx=$output/resnet34.onnx
   graph=$onnx
-  if [ "${option[dtype]}" = uint8 ]; then graph=$output/resnet34_uint8.onnx; fi
+  [ "${option[dtype]}" = float32 ] || graph=$output/resnet34_uint8.onnx
   exports || return 0
   if [ "$engine" = ais_bench ] && [ -z "$om" ] || [ "$graph" = "$onnx" ]; then export_onnx "$onnx"; fi
   # An NPU compiles the float graph, with AIPP for pixels; ONNX Runtime takes the graph of the wanted type itself.
   if [ "$graph" != "$onnx" ] && { [ "$engine" = onnxruntime ] || [ -n "${option[fidelity]}" ]; }; then export_onnx "$graph" --input uint8; fi
-  if [ -n "${option[int8]}" ]; then
-    if [ "$engine" = ais_bench ]; then quantize "$onnx" float32; else quantize "$graph" "${option[dtype]}"; fi
-  fi
-  if [ "$engine" = ais_bench ] && [ -z "$om" ]; then
+  if [ "$engine" = onnxruntime ]; then
+    [ -z "${option[int8]}" ] || quantize "$graph" "${option[dtype]}"
+  elif [ -z "$om" ]; then
+    [ -z "${option[int8]}" ] || quantize "$onnx" float32
     compile "$onnx"
     [ -z "${option[int8]}" ] || compile "$output/resnet34_int8.onnx"
   fi
@@ -190,17 +182,10 @@ find_parts() {
   [ -z "$shard" ] || parts=("/shard${shard/\//_of_}")
 }
 
-# ONNX Runtime's results of the first images (where there are shards, of the first), one at a time, to compare an .om's with.
-infer_reference() {
-  stage evaluate "$PYTHON" "${here}onnx_infer.py" --model "$graph" --input "$prepared${parts[0]}" --output "$output" --output_dirname reference \
-    --limit "${option[fidelity]}" || stop evaluate
-}
-
 # row PRECISION SIZE: inference over the data set, its accuracy, and pure inference.
 row() {
   local precision=$1 size=$2 suffix="" model=$graph runner=${here}onnx_infer.py on=(--batchsize "$2") more=() folder part
-  [ "$precision" = fp32 ] || suffix=_$precision
-  [ "$precision" = fp32 ] || model=$output/resnet34_$precision.onnx
+  [ "$precision" = fp32 ] || { suffix=_$precision && model=$output/resnet34_$precision.onnx; }
   if [ "$engine" = ais_bench ]; then
     model=${om:-$output}/resnet34${suffix}_bs$size.om runner=${here}npu_infer.py on+=(--device "${option[device]}")
     [ -s "$model" ] || [ -n "${option[check]}" ] || { give_up "$precision:$size" "there is no $model" && return; }
@@ -215,31 +200,24 @@ row() {
   [ -z "$shard" ] || return 0
   [ "$precision" = fp32 ] || more=(--exclude "$output/resnet34_int8.onnx.calibration.txt" --baseline "$output/result_bs$size")
   [ ! -e "${option[classes]}" ] || more+=(--classes "${option[classes]}")
-  verdict_of evaluate "$PYTHON" "${here}imagenet_acc_eval.py" "$folder" "${option[labels]}" "$output" "result$suffix.json" \
+  stage evaluate "$PYTHON" "${here}imagenet_acc_eval.py" "$folder" "${option[labels]}" "$output" "result$suffix.json" \
     ${more[@]+"${more[@]}"} ${gates[@]+"${gates[@]}"} || { give_up "$precision:$size" "its accuracy cannot be judged" && return; }
   if [ -n "${option[fidelity]}" ] && [ "$precision" = fp32 ]; then
-    verdict_of evaluate "$PYTHON" "${here}compare_scores.py" "$folder" "$output/reference" --json "$output/fidelity$suffix.json" ||
+    stage evaluate "$PYTHON" "${here}compare_scores.py" "$folder" "$output/reference" --json "$output/fidelity$suffix.json" ||
       { give_up "$precision:$size" "it cannot be compared with the reference" && return; }
   fi
   stage perf "$PYTHON" "$runner" "--model=$model" "${option[runs]}" "--batchsize=$size" --output "$output" \
     --output_dirname "perf$suffix" "${on[@]:2}" || give_up "$precision:$size" "its pure inference failed"
 }
 
-# A stage whose exit code 3 is a verdict, and no failure.
-verdict_of() {
-  local status=0
-  stage "$@" || status=$?
-  [ "$status" -eq 0 ] || [ "$status" -eq 3 ]
-}
-
 report() {
-  [ -n "${option[check]}" ] || printf '%s\n' ${commands[@]+"${commands[@]}"} >"$output/commands.sh"
-  verdict_of report "$PYTHON" "${here}report.py" "$output" --batch-sizes "${option[batch_sizes]}" --precisions "$precisions" \
+  [ -n "${option[check]}" ] || printf '%s\n' "${commands[@]}" >"$output/commands.sh"
+  stage report "$PYTHON" "${here}report.py" "$output" --batch-sizes "${option[batch_sizes]}" --precisions "$precisions" \
     ${report_options[@]+"${report_options[@]}"} ${option[quiet]:+--quiet} ${failed[@]+--failed "${failed[@]}"} || exit 1
 }
 
 main() {
-  local precision size part number
+  local precision size part
   command -v "$PYTHON" >/dev/null || fail "$PYTHON: not found; install Python 3.7 or newer, or set PYTHON to its name"
   read_options "$@"
   trap 'stopped 130' INT
@@ -247,17 +225,18 @@ main() {
   lock_output "$output" "$shard"
   choose_engine
   check_packages
-  [ -z "${option[demo]}" ] || stage export "$PYTHON" "${here}tools/make_tiny_imagenet.py" "$output/tiny-imagenet" || stop export
+  [ -z "${option[demo]}" ] || must export "$PYTHON" "${here}tools/make_tiny_imagenet.py" "$output/tiny-imagenet"
   # The export comes before the long stages: a wrong checkpoint shows in seconds.
   prepare_models
   prepared=$output/prep_dataset
   [ "${option[dtype]}" = float32 ] || prepared+=_uint8
   find_parts
-  for part in "${parts[@]}"; do
-    number=${part#/shard}
-    preprocess preprocess "$prepared" "${option[dtype]}" ${part:+--shard "${number/_of_//}"}
+  for part in "${parts[@]#/shard}"; do
+    preprocess preprocess "$prepared" "${option[dtype]}" ${part:+--shard "${part/_of_//}"}
   done
-  [ -z "${option[fidelity]}" ] || [ -n "$shard" ] || infer_reference
+  # ONNX Runtime's results of the first images, to compare an .om's with; one at a time.
+  [ -z "${option[fidelity]}" ] || [ -n "$shard" ] || must evaluate "$PYTHON" "${here}onnx_infer.py" --model "$graph" \
+    --input "$prepared${parts[0]}" --output "$output" --output_dirname reference --limit "${option[fidelity]}"
   [ -z "${option[int8]}" ] || precisions="fp32 int8"
   for precision in $precisions; do
     for size in ${option[batch_sizes]}; do row "$precision" "$size"; done

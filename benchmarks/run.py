@@ -107,12 +107,12 @@ class Table:
 def preprocessing(source, destination, workers, dtype="float32"):
     """The project's, without the start of Python and its imports, which measure_start has."""
     import imagenet_torch_preprocess as stage
-    images = stage.find_images(source, destination)[0]
-    recipe = dict(stage.MODELS["resnet"], dtype=dtype, layout=stage.LAYOUTS[dtype])
-    record = {"model_type": "resnet", "recipe": recipe, "pillow": "", "numpy": "", "script_sha256": "", "shard": None}
-    jobs = stage.plan(destination, images, images, record, {}, False)[0]
+    from common import images, prepared, recipe
+    jobs = [(name, path, None) for name, path in images.find_images(source, destination)[0].items()]
+    prepared.write_manifest(destination, {})
+    arguments = argparse.Namespace(recipe=recipe.DEFAULT.with_dtype(dtype), workers=int(workers))
     start = time.perf_counter()
-    if stage.run(jobs, destination, recipe, int(workers)):
+    if stage.make_all(jobs, destination, arguments)[1]:
         sys.exit("some images could not be read")
     return time.perf_counter() - start
 

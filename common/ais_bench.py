@@ -1,5 +1,6 @@
 """The installed ais_bench and aclruntime: how they are started, what the front end spells and refuses, and why they failed."""
 import collections
+import contextlib
 import json
 import math
 import os
@@ -53,11 +54,9 @@ def run_python(words, folder, show=False, output=None):
         try:
             if output:
                 os.write(output.held, b" %d" % process.pid)
-            while process.poll() is None:
-                try:
+            while process.returncode is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.2)
-                except subprocess.TimeoutExpired:
-                    pass
                 if show:
                     sys.stdout.write(reader.read().decode("utf-8", "replace"))
                     sys.stdout.flush()
@@ -69,25 +68,27 @@ def run_python(words, folder, show=False, output=None):
 def end(process):
     """The process group, since ais_bench starts a process a device."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             os.killpg(process.pid, number)
             process.wait(5)
-        except (OSError, subprocess.TimeoutExpired):
-            pass
 
 
 def reason(code, text):
     """How a Python ended, the last lines of what it wrote that say why, and what they mean."""
-    lines = [re.sub("[\u2500-\u257f]", " ", line).strip() for line in text.replace("\r", "\n").splitlines()]
-    lines = [line for line in lines if line and not PROGRESS.search(line)]
+    lines = []
+    for line in text.replace("\r", "\n").splitlines():
+        in_frame, line = line.startswith("\u2502"), re.sub("[\u2500-\u257f]", " ", line).strip()
+        # Newer ones draw a frame around Click's words, but also around the source code that an exception passed.
+        if TELLING.match(line) or line and not in_frame and not PROGRESS.search(line):
+            lines.append(line)
     telling = list(dict.fromkeys(line for line in lines if TELLING.match(line)))[-4:]
     if not telling and code > 0:  # an exception without words: at least where it was raised
-        functions = re.findall(r"line \d+, in (\w+)", text)
+        functions = re.findall(r"(?:line \d+,|:\d+) in (\w+)", text)
         telling = [line + (" in %s()" % functions[-1] if functions else "") for line in lines[-1:]]
     said = ["failed with exit code %d" % code if code >= 0 else "was ended by signal %d" % -code]
     said[0] += ": " + one_line(" | ".join(telling), 900) if telling else ""
     said += ["the memory may have run out"] if code == -signal.SIGKILL else []
-    said += [ascend.explain(text)] if ascend.explain(text) else []
+    said += list(filter(None, [ascend.explain("\n".join(lines))]))
     said += ["--device counts within %s=%s" % (VISIBLE, os.environ[VISIBLE])] if os.environ.get(VISIBLE) else []
     return "; ".join(said)
 
@@ -128,11 +129,14 @@ def ask_om(path, device, folder):
     return json.loads(files.read(answer).decode())
 
 
-def check_paths(om, paths):
+def check_paths(om, folder, inputs):
     """Exit where newer front ends refuse what they are to read or write, before they do."""
+    paths = [om, folder] + [each.path for each in (inputs.files if inputs else [])]
+    if inputs and os.path.isdir(inputs.path):
+        paths += [inputs.path] + [os.path.join(inputs.path, name) for name in sorted(os.listdir(inputs.path))]
     if os.path.getsize(om) > LARGEST_OM or len(paths) > MOST_FILES:
         fail("%s: this ais_bench takes an .om of 10 GB and a folder of %d files at most" % (om, MOST_FILES))
-    for path in [om] + paths:
+    for path in paths:
         state = os.lstat(path)
         for refused, why in (
                 (STRANGE.search(os.path.abspath(path)), "takes only A-Z a-z 0-9 _ - / . in paths; name another place"),

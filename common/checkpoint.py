@@ -3,8 +3,8 @@
 torch never sees the file. Its pickle is read with one class for tensors and one for whatever else is no plain value; neither does
 anything. A tensor's numbers are looked up in the file's bytes when they are wanted, so that what a file claims allocates nothing.
 """
-import collections
 import contextlib
+import functools
 import io
 import pickle
 import re
@@ -21,18 +21,17 @@ MOST_CLASSES = 100000  # ImageNet-21k has 21 841; a head of so many is 205 MB
 DEEPEST = 8  # dictionaries in dictionaries
 ADVICE = "save only the weights: torch.save(model.state_dict(), ...)"
 SHOWN_KEYS = 5
-FLOATS = {"Float": "<f4", "Double": "<f8", "Half": "<f2", "BFloat16": "<u2"}  # a storage's type, and numpy's for its bytes
-ITEM_BYTES = {"Float": 4, "Double": 8, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
-              "ComplexFloat": 8, "ComplexDouble": 16, "Untyped": 1, "QInt8": 1, "QUInt8": 1, "QInt32": 4}
+# A storage's type, and numpy's for its bytes.
+FLOATS = {"Float": "<f4", "Double": "<f8", "Half": "<f2", "BFloat16": "<u2"}
+OTHERS = {"Long": "<i8", "Int": "<i4", "Short": "<i2", "Char": "i1", "Byte": "u1", "Bool": "?1", "Untyped": "u1", "QInt8": "i1",
+          "QUInt8": "u1", "QInt32": "<i4", "ComplexFloat": "<c8"}
 SAFETENSORS = {"F32": "Float", "F64": "Double", "F16": "Half", "BF16": "BFloat16"}
 
 TRUNK, HEAD = "layer1.0.conv1.weight", "fc.weight"  # every ResNet has them
 WIDTHS, BLOCKS = (64, 128, 256, 512), (3, 4, 6, 3)  # of ResNet34's stages
 DEPTHS = {(False, (2, 2, 2, 2)): 18, (False, BLOCKS): 34,  # has it bottlenecks, blocks a stage
           (True, BLOCKS): 50, (True, (3, 4, 23, 3)): 101, (True, (3, 8, 36, 3)): 152}
-RELATIVES = {r"\.se\.": "SE-ResNet34", r"conv1\.0\.weight": "ResNet34-D (with a deep stem)"}  # by a key that only they have
-
-Weights = collections.namedtuple("Weights", "tensors classes source")  # {torchvision's name: float32 array}, number, a line
+RELATIVES = {"layer1.0.se.fc1.weight": "SE-ResNet34", "conv1.0.weight": "ResNet34-D"}  # by a key that only they have
 
 
 # ---- what a pickle is made of ----
@@ -80,9 +79,6 @@ class Storage:
     def __init__(self, dtype, read=None):
         self.dtype, self.read = dtype, read
 
-    def __setstate__(self, state):
-        pass
-
 
 class Thing(dict):
     """What everything else is here: it may be called, made, filled and given a state, and keeps only items."""
@@ -90,7 +86,7 @@ class Thing(dict):
 
     def __init__(self, *arguments):
         super().__init__()
-        if type(self).__module__ == "collections":  # Python 2 pickled an OrderedDict as a call with its pairs
+        if type(self).__name__ == "OrderedDict":  # Python 2 pickled an OrderedDict as a call with its pairs
             self.update(*[pairs for pairs in arguments if isinstance(pairs, (list, dict))])
         self.__setstate__(arguments)
 
@@ -194,8 +190,9 @@ def load_zip(path, data):
         raise ValueError("it is a big-endian machine's")
     unpickler = Unpickler(io.BytesIO(archive.read(folders[0] + "data.pkl")))
     content = unpickler.load()
+    record = functools.lru_cache(maxsize=1)(archive.read)  # all tensors may be views of one storage
     for key, storage in unpickler.storages.items():
-        storage.read = lambda key=key: archive.read("%sdata/%s" % (folders[0], key))
+        storage.read = functools.partial(record, "%sdata/%s" % (folders[0], key))
     return content
 
 
@@ -208,7 +205,7 @@ def load_stream(data):
     content = unpickler.load()
     for key in Unpickler(file).load():
         storage = unpickler.storages[key]
-        size = struct.unpack("<q", file.read(8))[0] * ITEM_BYTES[storage.dtype]
+        size = struct.unpack("<q", file.read(8))[0] * int(dict(FLOATS, **OTHERS)[storage.dtype][-1])
         start = file.tell()
         if not 0 <= size <= len(data) - start:
             raise ValueError("it ends within a storage")
@@ -218,6 +215,7 @@ def load_stream(data):
 
 
 def load_safetensors(path, data):
+    import numpy as np
     try:
         from safetensors import deserialize
     except ImportError:
@@ -225,10 +223,8 @@ def load_safetensors(path, data):
     content = {}
     for name, value in deserialize(data):
         storage = Storage(SAFETENSORS.get(value["dtype"], value["dtype"]), lambda value=value: bytes(value["data"]))
-        strides = [1]
-        for side in value["shape"][:0:-1]:
-            strides.insert(0, strides[0] * side)
-        content[name] = Tensor(storage, 0, value["shape"], strides[:len(value["shape"])])
+        strides = [int(np.prod(value["shape"][axis + 1:])) for axis in range(len(value["shape"]))]
+        content[name] = Tensor(storage, 0, value["shape"], strides)
     return content
 
 
@@ -270,35 +266,37 @@ def prefixes(tensors, name):
 
 
 class Candidate:
-    """A trunk in a dictionary of tensors, under one prefix, with its head (fc) under that or one other, held against ResNet34's."""
+    """A ResNet's trunk in a dictionary, under a prefix, and its head (fc), under that or one other, held against a ResNet34's."""
 
     def __init__(self, keys, tensors, prefix, trunks):
         self.where, self.tensors, self.prefix = ".".join(keys), tensors, prefix
         self.name = ".".join(keys + ((prefix[:-1],) if prefix else ())) or "."
         heads = [head for head in prefixes(tensors, HEAD) if head == prefix or head not in trunks]
         self.head = heads[0] if len(heads) == 1 else prefix
-        head = getattr(tensors.get(self.head + HEAD), "shape", ())
-        self.classes = head[0] if len(head) == 2 else 1000
-        expected = {(self.head if name.startswith("fc.") else prefix) + name: (name, shape)
-                    for name, shape in shapes(self.classes).items()}
-        self.names = {key: name for key, (name, _) in expected.items()}
+        shape = self.shape(self.head, HEAD)
+        self.classes = shape[0] if len(shape) == 2 else 1000
+        self.names = {(self.head if name.startswith("fc.") else prefix) + name: name for name in shapes(self.classes)}
+        expected = dict(zip(self.names, shapes(self.classes).values()))
         # num_batches_tracked came with PyTorch 0.4.1, and inference never reads it.
         others = [key for key in tensors if key not in expected and not key.endswith(".num_batches_tracked")]
         other_nets = tuple(trunk for trunk in trunks if not prefix.startswith(trunk)) or ("\0",)
-        unexpected = [key for key in others if not key.startswith(other_nets) and self.changes(key, tensors[key])]
+        unexpected = [key for key in others if not key.startswith(other_nets) and self.is_part(key)]
         self.passed_over = [key for key in others if key not in unexpected]
         self.problems = {
             "missing": [key for key in expected if key not in tensors], "unexpected": unexpected,
-            "misshapen": ["%s %s instead of %s" % (key, tensors[key].shape, shape) for key, (_, shape) in expected.items()
-                          if key in tensors and tensors[key].storage and tensors[key].shape != shape],
+            "misshapen": ["%s %s instead of %s" % (key, tensors[key].shape, expected[key]) for key in expected
+                          if key in tensors and tensors[key].storage and tensors[key].shape != expected[key]],
             "impossible": [] if 2 <= self.classes <= MOST_CLASSES else ["%d classes, not 2 to %d" % (self.classes, MOST_CLASSES)]}
         self.fits = not any(self.problems.values())
 
-    def changes(self, key, tensor):
+    def shape(self, prefix, name):
+        return self.tensors[prefix + name].shape if prefix + name in self.tensors else ()
+
+    def is_part(self, key):
         """Would another tensor make this another network? No counter does, and no number a class, such as a loss's weights."""
+        tensor, inside = self.tensors[key], key.startswith(self.prefix)
         if tensor.storage and tensor.dtype not in FLOATS:
             return False
-        inside = key.startswith(self.prefix)
         if inside and re.match(r"(conv1|bn1|layer[1-4]|fc)\.", key[len(self.prefix):]):
             return True
         another_head = key.endswith("weight") and tensor.shape[1:] == WIDTHS[-1:]
@@ -307,15 +305,14 @@ class Candidate:
     def network(self):
         """What the network is called, as far as that can be told."""
         pattern = re.compile(re.escape(self.prefix) + r"layer([1-4])\.(\d{1,3})\.")
-        numbers = [found.groups() for found in map(pattern.match, self.tensors) if found]
-        blocks = tuple(max([int(block) + 1 for stage, block in numbers if stage == number] or [0]) for number in "1234")
-        name = "ResNet"
-        width = getattr(self.tensors.get(self.prefix + "layer1.0.conv2.weight"), "shape", (64, 64))[:2]
-        if width != (64, 64):
-            name = "Wide-ResNet" if len(set(width)) == 1 else "ResNeXt"
-        name += str(DEPTHS.get((self.prefix + "layer1.0.conv3.weight" in self.tensors, blocks), " with blocks %s" % (blocks,)))
-        relatives = [RELATIVES[mark] for mark in RELATIVES if any(re.search(mark, key) for key in self.tensors)]
-        return name if name != "ResNet34" else (relatives or ["ResNet34 of another shape"])[0]
+        found = [match.groups() for match in map(pattern.match, self.tensors) if match]
+        blocks = tuple(max([1 + int(block) for stage, block in found if stage == number] or [0]) for number in "1234")
+        depth = DEPTHS.get((self.prefix + "layer1.0.conv3.weight" in self.tensors, blocks), " with blocks %s" % (blocks,))
+        width = self.shape(self.prefix, "layer1.0.conv2.weight")[:2]
+        if width and width != WIDTHS[:1] * 2:
+            return "%sResNet%s" % ("Wide-" if len(set(width)) == 1 else "grouped ", depth)
+        relatives = [RELATIVES[name] for name in RELATIVES if self.prefix + name in self.tensors]
+        return "ResNet%s" % depth if depth != 34 else (relatives + ["ResNet34 of another shape"])[0]
 
     def refusal(self):
         return "; ".join("%d %s (%s)" % (len(keys), kind, shown(keys)) for kind, keys in self.problems.items() if keys)
@@ -345,45 +342,41 @@ def shown(keys):
 
 
 def find(path, data, name=None):
-    """The Weights of the ResNet34 in a checkpoint's bytes. name: which, where there are several."""
+    """The ResNet34 in a checkpoint's bytes: ({torchvision's name: float32 array}, number of classes, a line on which it is).
+
+    name: which, where there are several. Exits where there is none, or several are alike.
+    """
     import numpy  # noqa: F401 - before the memory is bounded
     with readable(path, data):
-        content = load(path, data)
-        candidates = candidates_in(path, content)
-        chosen = choose(path, candidates, name)
-        others = [each.name for each in candidates if each.fits and each is not chosen]
-        also = "; also there, by --weights NAME: %s" % ", ".join(others) if others else ""
-        return Weights(chosen.numbers(path), chosen.classes, chosen.source() + also)
-
-
-def candidates_in(path, content):
-    """All Candidates; exits where there is none."""
-    candidates, models, tensors = [], [], {}
-    for keys, dictionary in dictionaries(content):
-        tensors = {key: value for key, value in dictionary.items() if isinstance(key, str) and isinstance(value, Tensor)}
-        trunks = prefixes(tensors, TRUNK)
-        candidates += [Candidate(keys, tensors, prefix, trunks) for prefix in trunks]
-        if getattr(dictionary, "is_model", False):
-            models.append(type(dictionary).__name__)
-    if not candidates and models:
-        fail("%s: holds a whole pickled model (%s), which is code; load it where it was made and %s" % (path, models[0], ADVICE))
-    if not candidates:
-        fail("%s: holds no state_dict of a ResNet" % path)
-    return candidates
+        candidates, models, keys_there = [], [], []
+        for keys, dictionary in dictionaries(load(path, data)):
+            tensors = {key: value for key, value in dictionary.items() if isinstance(key, str) and isinstance(value, Tensor)}
+            trunks = prefixes(tensors, TRUNK)
+            candidates += [Candidate(keys, tensors, prefix, trunks) for prefix in trunks]
+            keys_there = max(keys_there, list(tensors), key=len)
+            if getattr(dictionary, "is_model", False):
+                models.append(type(dictionary).__name__)
+        if not candidates:
+            fail("%s: %s" % (path, "holds a whole pickled model (%s), which is code; load it where it was made and %s" % (
+                models[0], ADVICE) if models else "holds no state_dict of a ResNet (%s)" % (shown(keys_there) or "no tensors")))
+        chosen, others = choose(path, candidates, name)
+        also = "; also there, for --weights: %s" % ", ".join(others) if others else ""
+        return chosen.numbers(path), chosen.classes, chosen.source() + also
 
 
 def choose(path, candidates, name):
-    """The Candidate that is meant; exits where none fits, or several do alike."""
-    unique = {tuple(id(each.tensors[key].storage) for key in each.names): each for each in reversed(candidates) if each.fits}
-    fitting = [each for each in candidates if each in unique.values()]  # the same tensors under two names are one
+    """(the Candidate that is meant, the names of the others that would do)."""
+    same = {tuple(id(each.tensors[key].storage) for key in each.names): each for each in reversed(candidates) if each.fits}
+    fitting = [each for each in candidates if each in same.values()]  # the same tensors under two names are one
     if not fitting:
         best = min(candidates, key=lambda each: sum(map(len, each.problems.values())))
-        fail("%s: holds a %s, not torchvision's ResNet34: %s" % (path, best.network(), best.refusal()))
-    averages = [each for each in fitting if re.search(r"(?<![a-z])ema(?![a-z])", each.name)]
-    meant = [each for each in fitting if name in (each.name, each.where, each.prefix[:-1])] if name is not None else (
-        [each for each in fitting if each not in averages] or averages)
+        fail("%s: holds %s, not torchvision's ResNet34: %s" % (path, best.network(), best.refusal()))
+    if name is None:  # an average of the weights stands behind them
+        meant = [each for each in fitting if not re.search(r"(?<![a-z])ema(?![a-z])", each.name)] or fitting
+    else:
+        meant = [each for each in fitting if name in (each.name, each.where, each.prefix[:-1])]
     if len(meant) != 1:
         fail("%s: holds %s: %s; choose one with --weights NAME" % (
             path, "several ResNet34s" if meant else "no ResNet34 of the name %s" % name,
             ", ".join(each.name for each in meant or fitting)))
-    return meant[0]
+    return meant[0], [each.name for each in fitting if each is not meant[0]]

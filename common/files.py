@@ -98,7 +98,7 @@ def parse_json(text, path):
     try:
         return json.loads(text if isinstance(text, str) else text.decode("utf-8-sig"), parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        fail("%s: is not the JSON that was written there: %s" % (path, first_line(error)))
+        fail("%s: is not the JSON that was written there (%s); run the stage that writes it again" % (path, first_line(error)))
 
 
 def read_json(path, most=1 << 28):
@@ -241,7 +241,8 @@ def check_output(path, inputs=(), ours=None, overwrite=False):
 def record_of(path):
     """What the JSON beside an artefact says, or None where there is none of ours: see write_recorded."""
     record = peek_json(path + ".json")
-    return record if record.get("record") == RECORD and isinstance(record.get("made_from"), dict) else None
+    return record if record.get("record") == RECORD and isinstance(record.get("made_from"), dict) \
+        and "sha256" in record else None
 
 
 def is_recorded(path):

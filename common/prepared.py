@@ -63,6 +63,8 @@ def read_manifest(folder):
     for line in lines:
         try:
             row = json.loads(line)
+            if os.path.basename(row[0]) != row[0]:  # no name of ours, and nothing shall be removed by it
+                continue
             images[row[0]] = Image(*row) if len(row) == len(Image._fields) else pending(row[0], row[1])
         except (ValueError, TypeError, LookupError, RecursionError):
             continue
@@ -132,7 +134,7 @@ def find_inputs(text, dtype, shape, model_path, model_recipe=None, limit=None, a
     for folder in sorted({folder_of(path) for path in paths}):
         record, manifests[folder] = read_prepared(folder, [path for path in paths if folder_of(path) == folder], whole)
         if record:
-            own = recipe.from_json(record["recipe"], os.path.join(folder, RECIPE))
+            own = recipe.from_json(record.get("recipe"), os.path.join(folder, RECIPE))
             recipe.check_fits(own, folder, dtype, shape, model_recipe, any_layout)
             if made_with and made_with != own:
                 fail("%s: was prepared otherwise than the rest of the inputs" % folder)

@@ -97,9 +97,10 @@ def from_json(value, path):
     try:
         value = dict(ADDED_LATER, **(json.loads(value) if isinstance(value, str) else value))
         recipe = Recipe(**value)
-        numbers = recipe.mean + recipe.std + [recipe.resize, recipe.crop]
-        if LAYOUTS[recipe.dtype] != recipe.layout or recipe.interpolation not in INTERPOLATIONS or len(numbers) != 8 \
-                or not all(type(number) in (int, float) for number in numbers) or not 1 <= recipe.crop <= MOST_CROP:
+        numbers, sides = recipe.mean + recipe.std, (recipe.resize, recipe.crop)
+        if LAYOUTS[recipe.dtype] != recipe.layout or recipe.interpolation not in INTERPOLATIONS or len(numbers) != 6 \
+                or not all(type(number) in (int, float) and 0 <= number <= 1 for number in numbers) or not min(recipe.std) > 0 \
+                or not all(type(side) is int for side in sides) or not 1 <= recipe.crop <= MOST_CROP:
             raise ValueError(value)
         return recipe
     except (ValueError, TypeError, KeyError, RecursionError):

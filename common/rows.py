@@ -12,13 +12,14 @@ TITLE = "Overall statistical evaluation"  # the ModelZoo's, of every result.json
 UNKNOWN = results.NOT_RECORDED
 # images/s on one 310P3 in fp16 by batch size, as the guide's table has them.
 GUIDE_CHIP, GUIDE = "Ascend310P3", {1: 1775.08, 4: 4113.16, 8: 5140.21, 16: 5455.38, 32: 5527.69, 64: 5082.96}
-LATENCIES = ("mean", "median", "p90", "p99", "min", "max")
-RUN = ("engine", "device", "precision", "batch_size", "model", "input")
-ROW = RUN + ("dataset", "labels", "labels_sha256", "judged", "labelled", "excluded", "results", "classes", "chance_top5", "top1",
-             "top5", "top1_interval95", "top5_interval95", "published", "real", "labels_doubt", "images_per_second",
-             "images_per_second_interval95", "latency_ms", "h2d_ms", "d2h_ms", "runs", "wall", "loop", "batch_size_vouched", "vnni",
-             "guide_images_per_second", "gates", "calibration_shared", "fidelity", "paired", "worst_classes", "mistakes", "failed",
-             "refused")
+# Of the inference with or without input, and of the evaluation; report.json's rows have just these keys.
+OF_SPEED = ("engine", "device", "model", "images_per_second", "images_per_second_interval95", "latency_ms", "h2d_ms", "d2h_ms",
+            "runs", "batch_size_vouched", "vnni")
+OF_ACCURACY = ("labels", "labels_sha256", "input", "judged", "labelled", "excluded", "results", "classes", "chance_top5", "top1",
+               "top5", "top1_interval95", "top5_interval95", "published", "real", "labels_doubt", "gates", "calibration_shared",
+               "paired", "worst_classes", "mistakes", "wall", "loop")
+ROW = OF_SPEED + OF_ACCURACY + ("precision", "batch_size", "dataset", "guide_images_per_second", "fidelity", "failed", "refused")
+SUMMARY = r"(_summary|/\.summary|/sumary)\.json$"
 
 
 def at(record, path):
@@ -29,10 +30,14 @@ def at(record, path):
 
 
 def positive(value):
-    """A figure that a rate or a time can be, as a float; ValueError for others."""
+    """A figure that a rate or a time can be; ValueError for others."""
     if type(value) not in (int, float) or not 0 < value < 1e15:
         raise ValueError("%r is no such figure" % (value,))
     return float(value)
+
+
+def differ(first, second):
+    return None not in (first, second) and first != second
 
 
 def is_int8(row):
@@ -59,16 +64,19 @@ def option_of(words, *names):
     return None
 
 
-# ---- what lies there ----
-
 def json_files(folder):
     """The JSON files that may be a run's, of the folder and, where a folder in it has no summary beside it, of its parts."""
     found = [path for path in glob.glob(os.path.join(glob.escape(folder), "*.json")) if os.path.basename(path) != "report.json"]
     for entry in os.scandir(folder):
         if entry.is_dir() and entry.name[0] != "." and not os.path.lexists(entry.path + "_summary.json"):
             found += [os.path.join(entry.path, name) for name in os.listdir(entry.path)
-                      if name in (".summary.json", "sumary.json") or re.match(r"(device|shard).*_summary\.json$", name)]
+                      if re.match(r"(\.summary|sumary|(device|shard).*_summary)\.json$", name)]
     return sorted(found)
+
+
+def is_one(path, pattern, mark):
+    """Whether a JSON is of a stage's making: by its name, or by what every such file has in it. Somebody's own is let be."""
+    return bool(re.match(pattern, os.path.basename(path)) or mark and os.path.isfile(path) and mark in files.read(path))
 
 
 def hash_of(path):
@@ -80,106 +88,68 @@ def hash_of(path):
 
 
 class Run:
-    """A run's folder. rows: dictionaries with the keys of ROW; summaries and evaluations: of each such file likewise; read: the
-    paths of all that was read; warnings: sentences about what does not fit together."""
+    """A run's folder. rows: dictionaries with the keys of ROW; summaries, evaluations: of each such file; read: the paths of all
+    that was read; warnings: sentences about what does not fit together; environment: {what: {value: [summary's name]}}."""
 
     def __init__(self, folder, perf=(), dataset=None, failed=None):
-        if not os.path.isdir(folder):
-            fail("%s: is no folder; give the one with the results" % folder)
-        self.folder, self.dataset, self.warnings, self.read, self.summaries = folder, dataset, [], set(), []
-        self.evaluations, fidelities = [], []
-        paths = json_files(folder)
+        self.folder, self.dataset, self.warnings, self.read = folder, dataset, [], set()
+        paths, fidelities, self.evaluations, self.summaries = json_files(folder), [], [], []
         for path in paths:
-            if self._is_one(path, r"fidelity.*\.json$", b""):
-                fidelities.append(self._fidelity(path))
-            elif self._is_one(path, r"result(_.*)?\.json$", TITLE.encode()) and not path.endswith("_summary.json"):
+            if is_one(path, "fidelity", b""):
+                fidelities.append(dict(self._read(path), path=path))
+            elif is_one(path, r"result(_.*)?\.json$", TITLE.encode()) and not re.search(SUMMARY, path):
                 self.evaluations.append(self._evaluation(path))
-        for path in paths + [self._named(path) for path in perf]:
-            if re.search(r"(_summary|\.summary|sumary)\.json$", path) and (
-                    path not in paths or self._is_one(path, r"(result|perf)(_.*)?_summary\.json$", b'"NPU_compute_time"')):
+        for path in paths:
+            if re.search(SUMMARY, path) and is_one(path, r"(result|perf)(_.*)?_summary\.json$", b'"NPU_compute_time"'):
                 self.summaries.append(self._summary(path))
+        for path in perf:  # a summary that lies elsewhere, or the folder it is of
+            summary = results.find_summary(path, os.listdir(path)) if os.path.isdir(path) else path
+            self.summaries.append(self._summary(summary or fail("%s: has no summary in it or beside it" % path)))
         self._join(fidelities, failed or {})
-        self._check_packages()
-        self._check_images()
+        self._check()
 
     def warn(self, text, *values):
         self.warnings.append(say(text) % values)
 
-    def _is_one(self, path, pattern, mark):
-        """Whether a JSON is of a stage's making: by its name, or by what every such file has in it. Others' are let be."""
-        return bool(re.match(pattern, os.path.basename(path)) or mark and os.path.isfile(path) and mark in files.read(path))
-
-    def _named(self, path):
-        """The summary that --perf names, by itself or by its folder."""
-        if os.path.isdir(path):
-            return results.find_summary(path, os.listdir(path)) or fail("%s: has no summary in it or beside it" % path)
-        return path
-
-    def _record(self, path):
+    def _read(self, path):
         self.read.add(path)
-        content = files.read_json(path, 1 << 29)
-        return content
-
-    def _fidelity(self, path):
-        content = self._record(path)
-        with files.as_written(path):
-            for key in ("top1_agreement", "top5_set_agreement", "cosine_mean", "cosine_worst", "absolute_difference",
-                        "relative_difference", "relative_limit"):
-                content[key] = float(content[key])
-            return dict({key: content.get(key) for key in ("engine", "reference_engine", "precision", "summary_sha256",
-                                                           "reference_summary_sha256")},
-                        path=path, **{key: content[key] for key in (
-                            "result", "reference", "compared", "top1_agreement", "top5_set_agreement", "cosine_mean",
-                            "cosine_worst", "absolute_difference", "relative_difference", "relative_limit", "agrees",
-                            "most_different")})
+        return files.read_json(path, 1 << 29)
 
     def _evaluation(self, path):
-        content = self._record(path)
+        content = self._read(path)
         with files.as_written(path):
             if content["title"] != TITLE:
                 raise ValueError("title %s" % content["title"])
-            row = {key: content[key] for key in RUN + ("labels", "labels_sha256", "summary_sha256", "classes", "chance_top5",
-                                                       "calibration_shared", "mistakes", "paired", "gates")}
-            row.update({key: content.get(key) for key in ("published", "real", "labels_doubt")}, path=path,
-                       worst_classes=content["per_class_worst"], stem=path[:-len(".json")], **content["images"])
-            for top in ("top1", "top5"):
-                row[top] = float(content["accuracy"][top])
-                row[top + "_interval95"] = [float(end) for end in content["interval95"][top]]
-            row["engine"] = None if row["engine"] == UNKNOWN else row["engine"]
-            return row
+            row = dict(dict.fromkeys(ROW), **content)
+            row.update({top: float(content["accuracy"][top]) for top in ("top1", "top5")})
+            row.update({top + "_interval95": content["interval95"][top] for top in ("top1", "top5")})
+            return dict(row, path=path, stem=path[:-len(".json")], worst_classes=content["per_class_worst"],
+                        summary_sha256=content["summary_sha256"], engine=None if row["engine"] == UNKNOWN else row["engine"],
+                        **content["images"])
 
     def _summary(self, path):
         content, sha256 = results.read_summary(path)
         self.read.add(path)
         with files.as_written(path):
-            summary = self._of_ours(content) if results.is_ours(content) else self._of_ais_bench(path, content)
-            summary["images"] = {name: image for info in (content.get("filesinfo") or {}).values() if info.get("image")
-                                 for name in map(prepared.image_name, info["infiles"]) for image in [info["image"]]}
-            summary["images_per_second"] = positive(content["throughput"])
+            summary = of_ours(content) if results.is_ours(content) else self._of_ais_bench(path, content)
             summary["latency_ms"] = {key: value and positive(value) for key, value in summary["latency_ms"].items()}
-        return dict(summary, path=path, sha256=sha256, name=os.path.relpath(path, self.folder),
-                    stem=re.sub(r"_summary\.json$|/\.summary\.json$|/sumary\.json$", "", path))
-
-    def _of_ours(self, content):
-        times, made_from = content["performance"], content["made_from"]
-        summary = {key: content[key] for key in RUN + ("devices", "machine", "vnni", "npu", "date", "h2d_ms", "d2h_ms", "outputs")}
-        return dict(summary, pure=content["input"] is None, packages=dict(content["packages"]), refused=None,
-                    batch_size_vouched=True, loop=made_from.get("loop") or 1, cpus=made_from.get("cpus"),
-                    runs=int(times["runs"]), images_per_second_interval95=times["interval95"],
-                    latency_ms={key: times[key + "_ms"] for key in LATENCIES}, wall=content["wall"] and dict(content["wall"]))
+            summary["pictures"] = {prepared.image_name(info["infiles"][0]): info["image"]
+                                   for info in (content.get("filesinfo") or {}).values() if info.get("image")}
+            return dict(summary, path=path, sha256=sha256, name=os.path.relpath(path, self.folder),
+                        stem=re.sub(SUMMARY, "", path), images_per_second=positive(content["throughput"]))
 
     def _of_ais_bench(self, path, content):
-        """A summary as ais_bench alone writes it, under the same keys; what it does not tell is None."""
+        """A summary as ais_bench alone writes it, under the keys of ours; what it does not tell is None."""
         times, info, words = content["NPU_compute_time"], content.get("filesinfo"), content.get("args") or []
         words = words if isinstance(words, list) else words.split()
-        pure = "pure_infer" in json.dumps(info) if info else option_of(words, "input", "i") is None
         size, vouched, refused = self._batch_size(path, words, positive(content["throughput"]) * positive(times["mean"]) / 1000)
-        latency = {key: times.get(key) for key in LATENCIES}
+        latency = {key: times.get(key) for key in ("mean", "median", "p90", "min", "max")}
         latency["p99"] = times.get("percentile(99%)", times.get("P99")) if times["count"] >= inference.P99_FROM else None
-        copies = {key.lower() + "_ms": at(content, key + "_latency.mean") for key in ("H2D", "D2H")}
-        return dict(dict.fromkeys(ROW + ("machine", "npu", "date", "outputs", "cpus")), packages={}, devices=[], pure=pure,
+        return dict(dict.fromkeys(ROW + ("machine", "cpus", "npu", "date")), packages={}, devices=[], loop=1, latency_ms=latency,
                     engine=content.get("engine"), precision=of_name(path)[0], batch_size=size, batch_size_vouched=vouched,
-                    refused=refused, runs=int(times["count"]), latency_ms=latency, loop=1, input=None if pure else {}, **copies)
+                    refused=refused, runs=int(times["count"]), h2d_ms=at(content, "H2D_latency.mean"),
+                    d2h_ms=at(content, "D2H_latency.mean"),
+                    pure="pure_infer" in json.dumps(info) if info else option_of(words, "input", "i") is None)
 
     def _batch_size(self, path, words, by_throughput):
         """(batch size, whether something vouches for it, why it is refused or None) of ais_bench's pure inference.
@@ -187,26 +157,19 @@ class Run:
         --batchsize only scales the throughput there; without it ais_bench asks the model. What else tells: the .om's record, its
         name, and how many rows of scores (float32, or half the bytes in fp16) the one result holds.
         """
-        asked, model = option_of(words, "batchsize"), option_of(words, "model", "m") or ""
+        asked, model = option_of(words, "batchsize"), os.path.basename(option_of(words, "model", "m") or "")
         near = round(by_throughput) if abs(by_throughput - round(by_throughput)) < 0.01 else 0
         size = int(asked) if asked and asked.isdigit() else near or of_name(path)[1]
-        said = {}
-        for om in filter(None, (model, os.path.join(self.folder, os.path.basename(model)))):
-            record = files.record_of(om) or {}
-            if record:
-                self.read.add(om + ".json")
-                said[os.path.basename(om) + ".json"] = record.get("batch_size")
-        said[os.path.basename(model)] = of_name(model)[1]
-        scores = os.path.join(re.sub(r"_summary\.json$", "", path), inference.PURE + "_0.bin")
-        values = os.path.getsize(scores) / 4 if os.path.isfile(scores) else 0
-        classes = next((row["classes"] for row in self.evaluations), 1000)
-        if values:
-            self.read.add(scores)
-        if values and values % classes == 0 and (values * 2 != size * classes or of_name(model)[1] not in (None, size)):
-            said[say("the result %s") % os.path.basename(scores)] = int(values // classes)
+        record, scores = os.path.join(self.folder, model), os.path.join(re.sub(SUMMARY, "", path), inference.PURE + "_0.bin")
+        said = {model: of_name(model)[1], model + ".json": (files.record_of(record) or {}).get("batch_size")}
+        rows = os.path.getsize(scores) / (4 * next((row["classes"] for row in self.evaluations), 1000)) \
+            if os.path.isfile(scores) else 0
+        if rows == int(rows) and (2 * rows != size or of_name(model)[1] not in (None, size)):
+            said[os.path.basename(scores)] = int(rows)
+        self.read |= {record + ".json", scores}
         for source, other in said.items():
             if other and size and other != size:
-                return size, False, say("%s: says batch size %d, and so a throughput %g times too high or low, but %s is of batch "
+                return size, False, say("%s: says batch size %d, and so a throughput %g times the true one, but %s is of batch "
                                         "size %d; measure it again") % (os.path.basename(path), size, size / other, source, other)
         return size, not asked and bool(words) or size in said.values(), None
 
@@ -214,7 +177,7 @@ class Run:
 
     def _join(self, fidelities, failed):
         judged = by_key(self._judged(row) for row in self.evaluations)
-        timed = join(judged, by_key(dict(summary) for summary in self.summaries if summary["pure"]))
+        timed = join(judged, by_key(summary for summary in self.summaries if summary["pure"]))
         failed = join(set(judged) | set(timed), failed, loose=True)
         keys = sorted(set(judged) | set(timed) | set(failed), key=lambda key: (key[0] == "int8", key[0] or "", key[1] or 0))
         self.rows = [self._row(key, judged.get(key), timed.get(key), failed.get(key)) for key in keys]
@@ -223,60 +186,57 @@ class Run:
             for row in rows:
                 row["fidelity"] = row["fidelity"] or fidelity
             if not rows:
-                self.warn("%s: compares results that no evaluation here is of (of an earlier run, or not judged); it is left out, "
-                          "compare again", os.path.basename(fidelity["path"]))
-
-    def _are_here(self, hashes, stem):
-        """Whether results of these summaries (SHA-256, a list of the parts') still lie in the folder, and under stem no others."""
-        hashes = hashes if isinstance(hashes, list) else [hashes] if hashes else []
-        beside = [summary["sha256"] for summary in self.summaries if summary["stem"] == stem]
-        return not set(hashes) - {summary["sha256"] for summary in self.summaries} and not set(beside) - set(hashes)
+                self.warn("%s: compares results that no evaluation here is of (of an earlier run, or not judged); it is left "
+                          "out, compare again", os.path.basename(fidelity["path"]))
 
     def _judged(self, row):
-        """An evaluation, with what the summary of the results tells; without its figures where those results are gone."""
-        name, own = os.path.basename(row["path"]), row["summary_sha256"]
-        some = [summary for summary in self.summaries if summary["sha256"] == (own[0] if isinstance(own, list) else own)]
-        beside = [summary for summary in self.summaries if summary["stem"] == row["stem"] and not summary["pure"]]
-        summary = (some + beside + [{}])[0]
-        row = dict(row, stale=not self._are_here(own, row["stem"]), vnni=summary.get("vnni"), loop=summary.get("loop"),
-                   wall=summary.get("wall") if isinstance(own, str) else None)
+        """An evaluation, with what the summary of the results tells, and whether those results are still here (stale)."""
+        known = row["summary_sha256"] if isinstance(row["summary_sha256"], list) else [row["summary_sha256"]]
+        here = {summary["sha256"]: summary for summary in self.summaries}
+        beside = {summary["sha256"] for summary in self.summaries if summary["stem"] == row["stem"]}
+        summary = here.get(known[0], {})
+        row = dict(row, stale=bool(set(known) - set(here) - {None} or beside - set(known)), vnni=summary.get("vnni"),
+                   wall=summary.get("wall") if len(known) == 1 else None, loop=summary.get("loop"))
         told = dict(zip(("precision", "batch_size"), of_name(row["path"])))
         for key in ("engine", "device", "precision", "batch_size"):
             row[key] = row[key] or summary.get(key) or told.get(key)
-        if row["stale"]:
-            row["refused"] = say("%s: judged results that are not here any more, so it is not shown as this run's; judge those that "
-                                 "are here, or move it away") % name
         if row["wall"] and row["loop"] > 1:  # each image once, and every run's time
             row["wall"] = dict(row["wall"], images_per_second=None)
-        before = row["paired"] and row["paired"].get("baseline_summary_sha256")
-        if before and not self._are_here(before, os.path.join(self.folder, os.path.basename(row["paired"]["baseline"]))):
+        if row["paired"] and self._is_another_now(row["paired"]["baseline"], row["paired"].get("baseline_summary_sha256")):
             row["paired"] = None
-            self.warn("%s: was paired with float results that are not here any more; that is left out, judge again", name)
+            self.warn("%s: was paired with float results that are not there any more; that is left out, judge again",
+                      os.path.basename(row["path"]))
         return row
+
+    def _is_another_now(self, folder, known):
+        """Whether there is another summary now where those of a comparison (SHA-256, or a list of the parts') were."""
+        for path in map(results.summary_path_of, (folder, os.path.join(self.folder, os.path.basename(folder)))):
+            if known and os.path.isfile(path):
+                self.read.add(path)
+                return hash_of(path) not in known
+        return False
 
     def _is_of(self, fidelity, row):
         """Whether a comparison is of the results that were judged: by their summaries, or their folder's name where unknown."""
-        reference = fidelity["reference_summary_sha256"]
-        if row["stale"] or reference and {each["sha256"] for each in self.summaries if each["stem"] == os.path.join(
-                self.folder, os.path.basename(fidelity["reference"]))} - set(reference if isinstance(reference, list) else [reference]):
-            return False
-        if fidelity["summary_sha256"] and row["summary_sha256"]:
-            return fidelity["summary_sha256"] == row["summary_sha256"]
-        return os.path.basename(os.path.normpath(fidelity["result"])) == os.path.basename(row["stem"]) and (
-            None in (fidelity["engine"], row["engine"]) or fidelity["engine"] == row["engine"])
+        known = fidelity.get("summary_sha256"), row["summary_sha256"]
+        same_name = os.path.basename(os.path.normpath(fidelity["result"])) == os.path.basename(row["stem"])
+        return not row["stale"] and (known[0] == known[1] if all(known) else same_name) and not self._is_another_now(
+            fidelity["reference"], fidelity.get("reference_summary_sha256"))
 
     def _row(self, key, judged, timed, failed):
         """One row, in raw numbers, of an evaluation and a pure inference (or None)."""
-        row = dict(dict.fromkeys(ROW), worst_classes=[], mistakes=[], gates=[], failed=failed)
-        row["refused"] = [each["refused"] for each in (judged, timed) if each and each.get("refused")]
-        if judged and not judged["stale"]:
-            row.update({what: judged[what] for what in ROW if what in judged and what != "refused"})
+        row = dict(dict.fromkeys(ROW), worst_classes=[], mistakes=[], gates=[], failed=failed, refused=[])
+        if judged and judged["stale"]:
+            row["refused"].append(say("%s: judged results that are not here any more, so it is not shown as this run's; judge "
+                                      "those that are here, or move it away") % os.path.basename(judged["path"]))
+        elif judged:
+            row.update({what: judged[what] for what in OF_ACCURACY + ("engine", "device", "model", "vnni")})
             row["dataset"] = self.dataset or at(row, "input.source") or at(row, "input.path")
             self._require_same(key, judged, timed)
-        if timed and not failed and not timed["refused"]:  # of a batch size that failed the performance may be an earlier run's
-            row.update({what: timed[what] for what in (
-                "engine", "device", "model", "h2d_ms", "d2h_ms", "runs", "images_per_second", "images_per_second_interval95",
-                "latency_ms", "batch_size_vouched", "vnni") if timed[what] is not None})
+        if timed and timed["refused"]:
+            row["refused"].append(timed["refused"])
+        elif timed and not failed:  # of a batch size that failed the performance may be an earlier run's
+            row.update({what: timed[what] for what in OF_SPEED if timed[what] is not None})
         row.update(precision=key[0] or (timed or judged or {}).get("precision"), batch_size=key[1])
         if row["images_per_second"] and row["precision"] == "fp16" and is_guides(timed):
             row["guide_images_per_second"] = GUIDE.get(row["batch_size"])
@@ -284,36 +244,38 @@ class Run:
 
     def _require_same(self, key, judged, timed):
         """Exit where accuracy and performance are of two models or engines; warn of two devices."""
-        for what in ("engine", "precision", "model.sha256", "device") if timed else ():
+        for what in ("engine", "precision", "model.sha256") if timed else ():
             first, second = at(judged, what), at(timed, what)
-            if None in (first, second) or first == second or UNKNOWN in first:
-                continue
-            if what != "device":
+            if differ(first, second) and UNKNOWN not in first:
                 fail("%s: the accuracy at batch size %s is of the %s %s, but the performance in %s is of %s; make both with one"
                      % (judged["path"], key[1], what.split(".")[0], first, timed["path"], second))
-            self.warn("%s: was measured on %s, the accuracy on %s", timed["name"], second, first)
+        if timed and differ(judged["device"], timed["device"]):
+            self.warn("%s: was measured on %s, the accuracy on %s", timed["name"], timed["device"], judged["device"])
 
-    # ---- what does not fit together ----
-
-    def _check_packages(self):
-        """The machine, the CPUs and the packages of all summaries: {what: {value: [file]}} and a warning where there are two."""
+    def _check(self):
+        """Find what differs between files that should be of one run, and say it."""
         self.environment = {}
         for summary in self.summaries:
-            told = dict(summary["packages"], machine=summary["machine"], cpus=summary["cpus"])
-            for what, value in [("machine", told.pop("machine")), ("cpus", told.pop("cpus"))] + list(told.items()):
+            for what, value in [("machine", summary["machine"]), ("cpus", summary["cpus"])] + list(summary["packages"].items()):
                 if value is not None:
                     self.environment.setdefault(what, {}).setdefault(str(value), []).append(summary["name"])
         for what, values in self.environment.items():
             if len(values) > 1:
                 self.warn("the stages did not run with one %s: %s; make them again with one", say(what), with_files(values))
-
-    def _check_images(self):
         judged = [row for row in self.rows if row["top1"] is not None]
-        if len({row["labels_sha256"] for row in judged} - {None}) > 1:
+        if any(differ(row["labels_sha256"], judged[0]["labels_sha256"]) for row in judged):
             self.warn("the rows were not judged by equal labels, so their accuracies cannot be compared; judge them all again")
-        if any(differ_in_images(judged[0], row) for row in judged[1:]):
-            self.warn("the rows are not all of the same images, so their accuracies cannot be compared; infer them all on the same "
-                      "files")
+        if any(differ_in_images(row, judged[0]) for row in judged):
+            self.warn("the rows are not all of the same images, so their accuracies cannot be compared; infer them all on the "
+                      "same files")
+
+
+def of_ours(content):
+    """A summary of an engine of the suite, with its performance under the keys of a row."""
+    times, made_from = content["performance"], content["made_from"]
+    return dict(content, pure=content["input"] is None, refused=None, batch_size_vouched=True, loop=made_from.get("loop") or 1,
+                cpus=made_from.get("cpus"), runs=int(times["runs"]), images_per_second_interval95=times["interval95"],
+                latency_ms={key: times[key + "_ms"] for key in ("mean", "median", "p90", "p99", "min", "max")})
 
 
 def with_files(values):
@@ -322,18 +284,15 @@ def with_files(values):
 
 def differ_in_images(first, second):
     """Whether two rows are known to have been judged on different images: the set prepared, or of as many the contents."""
-    pairs = [(at(first, "input.set_hash"), at(second, "input.set_hash"))]
-    if first["judged"] == second["judged"]:
-        pairs.append((at(first, "input.images_hash"), at(second, "input.images_hash")))
-    return first["judged"] is not None and any(None not in pair and pair[0] != pair[1] for pair in pairs)
+    keys = ["input.set_hash"] + ["input.images_hash"] * (first["judged"] == second["judged"])
+    return any(differ(at(first, key), at(second, key)) for key in keys)
 
 
 def is_guides(summary):
     """Whether a summary is of what the guide's table has: a ResNet34 for 3 x 224 x 224 on one 310P3."""
-    model = summary["model"] or {}
-    known = model.get("weights_sha256") or at(model, "recipe.crop") == 224
+    known = at(summary, "model.weights_sha256") or at(summary, "model.recipe.crop") == 224
     return bool(summary["device"] == GUIDE_CHIP and len(summary["devices"] or [0]) == 1 and known
-                and sorted(at(model, "input.shape") or []) == [3, 224, 224])
+                and sorted(at(summary, "model.input.shape") or []) == [3, 224, 224])
 
 
 def by_key(records):
@@ -342,7 +301,8 @@ def by_key(records):
     for record in records:
         key = record["precision"], record["batch_size"]
         if key in found:
-            fail("%s: is of the same precision and batch size as %s; move one of them away" % (record["path"], found[key]["path"]))
+            fail("%s: is of the same precision and batch size as %s; move one of them away"
+                 % (record["path"], found[key]["path"]))
         found[key] = record
     return found
 
@@ -359,9 +319,9 @@ def join(keys, others, loose=False):
 
 def spread(row):
     """(lowest, highest, how it is known): between which throughputs a row's true one lies."""
-    interval, times, measured = row["images_per_second_interval95"], row["latency_ms"], row["images_per_second"]
+    interval, times, measured = row["images_per_second_interval95"], row["latency_ms"] or {}, row["images_per_second"]
     if interval:
         return interval[0], interval[1], "95 % interval"
-    if (row["runs"] or 0) > 1 and times["min"] and times["max"]:  # too few runs for more than the two ends
-        return measured * times["mean"] / times["max"], measured * times["mean"] / times["min"], "range of %d runs" % row["runs"]
+    if (row["runs"] or 0) > 1 and times.get("min") and times.get("max"):  # too few runs for more than the two ends
+        return measured * times["mean"] / times["max"], measured * times["mean"] / times["min"], "range of the runs"
     return measured, measured, "no spread recorded"

@@ -44,7 +44,6 @@ stopped() {
   exit "$1"
 }
 
-
 # One run in a folder at a time, but several shards, each alone in its part. The kernel's lock ends with its holders: this shell and
 # the stage it runs.
 # lock_output FOLDER SHARD; a stage of a killed run is waited for.

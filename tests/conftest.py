@@ -37,8 +37,12 @@ FLOAT_RECIPE = {"resize": 256, "crop": 224, "interpolation": "bilinear", "mean":
 DEMO = ["--demo", "--engine", "onnxruntime", "--loop", "3", "--batch-sizes", "1 8"]  # the one whole chain
 UINT8_RECIPE = dict(FLOAT_RECIPE, dtype="uint8", layout="HWC")
 
+# Under tests/run_emulated.sh this Python runs on an emulated processor, and what it starts must, too.
+sys.executable = os.environ.get("EMULATED_PYTHON", sys.executable)
+
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "processor: hangs on the processor; tests/run_emulated.sh runs it on another")
     if hasattr(config.option, "loadscopereorder"):  # pytest-xdist would start with the files of the most tests
         config.option.loadscopereorder = False
 

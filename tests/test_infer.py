@@ -126,6 +126,7 @@ def summary_of(tmp_path, output="out"):
     return json.loads((tmp_path / (output + "_summary.json")).read_text())
 
 
+@pytest.mark.processor
 def test_every_batch_size_gives_every_input_its_own_row(model, inputs, tmp_path):
     sizes = (1, 3, 4, 10, 16)
     answers = one_after_another(*(over(tmp_path, "--batchsize", size, "--outfmt", "NPY", output=size) for size in sizes))
@@ -137,6 +138,7 @@ def test_every_batch_size_gives_every_input_its_own_row(model, inputs, tmp_path)
             assert row.shape == (1, CLASSES) and np.allclose(row, expected, atol=1e-4)
 
 
+@pytest.mark.processor
 def test_the_three_formats_hold_the_same_row(model, inputs, tmp_path):
     one_after_another(*(over(tmp_path, "--outfmt", outfmt, output=outfmt) for outfmt in ("TXT", "BIN", "NPY")))
     for name in inputs:
@@ -204,6 +206,7 @@ def test_limit_takes_the_first_files_in_natural_order_and_single_files_and_lists
     assert results_in(tmp_path / "list") == ["img3_0.bin", "img5_0.bin"]
 
 
+@pytest.mark.processor
 def test_uint8_models_are_fed_bytes(tmp_path):
     write_model(tmp_path / "m.onnx", element=TensorProto.UINT8)
     pixels = random.randint(0, 256, (1, 3, SIDE, SIDE)).astype(np.uint8)
@@ -699,6 +702,7 @@ def test_a_provider_that_is_not_to_be_had_is_an_error_with_the_list(model):
     assert options[0] == 2 and "no options" in options[1] and cpu[0] == 0 and "throughput" in cpu[1]
 
 
+@pytest.mark.processor
 def test_text_is_what_percent_f_writes(tmp_path):
     sys.path.insert(0, str(REPOSITORY))
     from common import scores

@@ -367,7 +367,7 @@ def test_files_of_the_users_own_are_refused_and_stay(val, prep, tmp_path, name, 
 
 def test_a_smaller_limit_says_how_many_images_of_this_set_are_too_many(val, prep):
     before = unlocked(prep)
-    assert "holds 4 more images of this set than --limit wants" in fails(1, SCRIPT, "resnet", val, prep, "--limit", "8")
+    assert "holds 4 more images of this set than are asked for" in fails(1, SCRIPT, "resnet", val, prep, "--limit", "8")
     assert unlocked(prep) == before
 
 

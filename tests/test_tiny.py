@@ -1,5 +1,4 @@
 """tools/make_tiny_imagenet.py: drawn images of ImageNet's kinds, and weights whose accuracy is earned."""
-import fcntl
 import json
 import os
 import shutil
@@ -78,66 +77,71 @@ def test_the_guesses_are_worth_looking_at_and_the_temperature_moves_no_rank(tiny
     assert shown.count("100.00%") < 3 and shown.count("0.00%") < 6
 
 
-def test_a_finished_folder_is_kept(tiny):
-    before = contents(tiny)
-    assert "kept" in succeeds(SCRIPT, tiny).stdout
+def test_a_finished_folder_is_kept_without_torch(tiny, tmp_path):
+    for module in ("torch", "numpy", "PIL"):
+        (tmp_path / (module + ".py")).write_text("raise SystemExit('imported')")
+    before, env = contents(tiny), dict(os.environ, PYTHONPATH=str(tmp_path))
+    assert succeeds(SCRIPT, tiny, env=env).stdout.startswith("kept: %s: 64 images" % tiny)
+    assert succeeds(SCRIPT, tiny, "--check", env=env).stdout == ""
     assert contents(tiny) == before
 
 
 @pytest.mark.parametrize("harm, words", [
-    (lambda folder: replace(folder / "val" / "ILSVRC2012_val_00000007.JPEG", b"another"), "00000007.JPEG: is not as this script"),
-    (lambda folder: (folder / "val" / "mine.JPEG").write_bytes(b"mine"), "mine.JPEG: is not as this script made it"),
-    (lambda folder: (folder / "val_label.txt").unlink(), "val_label.txt: is gone"),
-    (lambda folder: shutil.rmtree(str(folder / "val")), "val: is gone"),
-    (lambda folder: replace(folder / "resnet34-tiny.pth", b""), "resnet34-tiny.pth: is not as this script made it"),
-    (lambda folder: (replace(folder / "val_label.txt", b""), (folder / "val_label.txt").unlink(),
-                     os.mkfifo(str(folder / "val_label.txt"))), "val_label.txt: is no regular file"),
-    (lambda folder: replace(folder / ".tiny.json", b"[1, 2]"), ".tiny.json: is damaged"),
-    (lambda folder: replace(folder / ".tiny.json", b"[" * 100000), ".tiny.json: is damaged"),
-    (lambda folder: replace(folder / ".tiny.json", json.dumps({"script_sha256": "0", "files": {}}).encode()), "another version"),
-    (lambda folder: (folder / ".tiny.json").unlink(), "another version"),
-], ids=["image", "image more", "no labels", "no images", "weights", "FIFO", "record", "deep record", "other script", "no record"])
+    (lambda folder: replace(folder / "val" / "ILSVRC2012_val_00000007.JPEG", b"another"), "07.JPEG: is not as it was"),
+    (lambda folder: (folder / "val_label.txt").unlink(), "val_label.txt: is not as it was made; --overwrite"),
+    (lambda folder: shutil.rmtree(str(folder / "val")), "00000001.JPEG: is not as it was made; --overwrite"),
+    (lambda folder: replace(folder / "resnet34-tiny.pth", b""), "resnet34-tiny.pth: is not as it was made; --overwrite"),
+    (lambda folder: (folder / "val" / "mine.JPEG").write_bytes(b"mine"), "mine.JPEG: is not of this script's making; remove it"),
+    (lambda folder: replace(folder / ".tiny.json", b"[1, 2]"), ".tiny.json: "),
+    (lambda folder: replace(folder / ".tiny.json", b"[" * 100000), ".tiny.json: "),
+    (lambda folder: replace(folder / ".tiny.json", b'{"version": 1, "files": 3}'), ".tiny.json: "),
+    (lambda folder: (folder / ".tiny.json").unlink(), "not of this script's making; name a new folder"),
+], ids=["image", "no labels", "no images", "weights", "image more", "record", "deep record", "odd record", "no record"])
 def test_a_folder_that_is_not_as_it_was_made_is_refused_with_the_remedy(harm, words, copy):
     harm(copy)
     before = sorted(os.listdir(str(copy)))
-    sentence = fails(1, SCRIPT, copy, timeout=20)
-    assert words in sentence and "remove the folder" in sentence
+    assert words in fails(1, SCRIPT, copy, timeout=20)
     assert sorted(os.listdir(str(copy))) == before
 
 
-def test_a_killed_run_leaves_what_the_next_removes_and_a_stopped_one_nothing(tmp_path):
-    theirs, held, dead = (tmp_path / name for name in (".tiny.notes.tmp", ".tiny.89abcdef.tmp", ".tiny.0123abcd.tmp"))
-    for folder in (theirs, held, dead):
-        folder.mkdir()
-        (folder / "val").write_bytes(b"")
-    lock = os.open(str(held), os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)  # as a run that is at work does
-    process = subprocess.Popen(command(SCRIPT, tmp_path / "tiny"), stderr=subprocess.PIPE)
-
-    def at_work():  # its own folder has images, of which it writes 64
-        own = [name for name in os.listdir(str(tmp_path)) if name not in (theirs.name, held.name, dead.name)]
-        return own and os.path.isdir(str(tmp_path / own[0] / "val")) and len(os.listdir(str(tmp_path / own[0] / "val"))) > 2
-    assert wait_until(at_work, process)
+def stop_when(condition, folder):
+    """Start a run, stop it when it has come so far, and see that the next one knows its folder."""
+    process = subprocess.Popen(command(SCRIPT, folder), stderr=subprocess.PIPE)
+    assert wait_until(condition, process)
     process.send_signal(signal.SIGTERM)
     _, printed = process.communicate()
-    os.close(lock)
     assert process.returncode == 143 and printed.startswith(b"stopped; ") and printed.count(b"\n") == 1
-    assert sorted(os.listdir(str(tmp_path))) == [held.name, theirs.name]
+    check = script(SCRIPT, folder, "--check")
+    assert check.returncode == 1 and "was not finished" in check.stdout
 
 
-def test_full_and_closed_outputs_are_no_traceback(tiny):
-    for redirection, code in ((">/dev/full", 1), (">&- 2>&-", 0), ("| true", 0)):
-        line = ["bash", "-c", '"$@" ' + redirection, "bash"] + command(SCRIPT, tiny)
-        process = subprocess.run(line, capture_output=True, encoding="utf-8")
-        assert process.returncode == code and "Traceback" not in process.stderr and "Exception" not in process.stderr
-    assert "no such" in script(SCRIPT, "/proc/none/tiny").stderr.lower()
+def test_what_a_stopped_run_left_is_made_again_to_the_same_bytes(tiny, tmp_path):
+    new, name = tmp_path / "new", "ILSVRC2012_val_00000002.JPEG"
+    stop_when(lambda: (new / "val" / name).exists(), new)
+    assert (new / "val" / name).read_bytes() == (tiny / "val" / name).read_bytes()
+    (new / "val" / name).write_bytes(b"torn")
+    stop_when(lambda: (new / "val" / name).read_bytes() == (tiny / "val" / name).read_bytes(), new)
+
+
+def test_what_another_version_made_is_to_be_made_again(copy):
+    record = json.loads((copy / ".tiny.json").read_text())
+    replace(copy / ".tiny.json", json.dumps(dict(record, version=0)).encode())
+    assert "is to be made again" in script(SCRIPT, copy, "--check").stdout
+
+
+def test_a_full_output_and_a_folder_that_cannot_be_are_sentences(tiny):
+    line = ["bash", "-c", '"$@" >/dev/full', "bash"] + command(SCRIPT, tiny)
+    process = subprocess.run(line, capture_output=True, encoding="utf-8")
+    assert process.returncode == 1 and process.stderr.startswith("error: standard output")
+    assert "no such" in fails(1, SCRIPT, "/proc/none/tiny").lower()
 
 
 def test_a_folder_with_other_files_is_refused_untouched(tmp_path):
     (tmp_path / "ImageNet" / "val").mkdir(parents=True)
     (tmp_path / "ImageNet" / "val" / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"the real one")
     before = contents(tmp_path)
-    assert "not empty" in fails(1, SCRIPT, tmp_path / "ImageNet")
+    for options in ([], ["--overwrite"]):
+        assert "not of this script's making" in fails(1, SCRIPT, tmp_path / "ImageNet", *options)
     assert contents(tmp_path) == before
     fails(2, SCRIPT)
 

@@ -6,100 +6,34 @@
 Writes DIR/val/ILSVRC2012_val_00000001.JPEG ... (64 drawn images of 16 classes), DIR/val_label.txt, DIR/class_names.txt and
 DIR/resnet34-tiny.pth: a real 1000-class ResNet34 whose convolutions are random and whose batch-norm statistics and last
 layer are fitted, in closed form, on other drawings of the same 16 classes. The accuracy on DIR/val is thus earned.
-The same images and weights on every run of one machine. DIR/.tiny.json holds the SHA-256 of this script and of the files:
-a finished folder is kept when they are all the same, and refused when not.
-Exit code 0: all there; 1: nothing was written; 2: wrong usage; 130, 143: stopped by Ctrl-C, SIGTERM.
+The same images and weights on every run of one machine. DIR/.tiny.json says what was made: a finished folder is kept, one that
+was not finished is made again, and one that was changed since is refused without --overwrite.
+Exit code 0: all there; 1: not made, the reason is named (--check: there is something to do); 2: wrong usage; 130, 143: stopped.
 """
-# ruff: noqa: E402 - the imports follow the handlers: Ctrl-C while they load gets a sentence, too
 import os
-import signal
 import sys
 
-
-def stopped(signum, frame):
-    """Ctrl-C, or SIGTERM: a sentence; SystemExit removes the temporary folder on its way out."""
-    signal.signal(signum, signal.SIG_IGN)
-    try:
-        os.write(2, b"stopped; what is finished is kept, the same line goes on\n")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # no library adds to it where it was interrupted
-    except OSError:  # stderr may be closed
-        pass
-    sys.exit(128 + signum)
-
-
-for handled in (signal.SIGINT, signal.SIGTERM):
-    if signal.getsignal(handled) is not signal.SIG_IGN:  # started by nohup or with `&`: meant to be left alone
-        signal.signal(handled, stopped)
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
 
 import argparse
-import contextlib
-import fcntl
-import hashlib
 import io
 import json
-import re
-import shutil
-import stat
+
+from common import files
+from common.command import fail, first_line
 
 # numpy, Pillow and torch are imported by what uses them: a finished folder is told in a tenth of a second.
-
+VERSION = 1  # raised when what is made changes
 SEED = 34
 CLASSES = range(5, 5 + 16 * 62, 62)  # which of the 1000 class indices are drawn
 IMAGES, FITTED_ON = 64, 128  # images of val/, and other images the weights are fitted on
 FOLDS = 4  # of the FITTED_ON drawings, to choose the temperature by
-RECORD = ".tiny.json"
+RECORD, LOCK, WEIGHTS, LABELS, NAMES = ".tiny.json", ".lock", "resnet34-tiny.pth", "val_label.txt", "class_names.txt"
+PICTURES = ["val/ILSVRC2012_val_%08d.JPEG" % number for number in range(1, IMAGES + 1)]
 # Width, height: most of ImageNet's images are around 500 x 375; a few are far smaller or larger, or very wide.
 SIZES = [(500, 375), (500, 333), (375, 500), (500, 500), (640, 480), (333, 500), (500, 281), (400, 300),
          (500, 375), (160, 120), (500, 375), (1280, 960), (500, 334), (96, 128), (500, 375), (900, 180)]
-
-
-def fail(message, code=1):
-    sys.stderr.write("error: %s\n" % " ".join(str(message).split()))
-    sys.exit(code)
-
-
-def sha256_of(path):
-    """SHA-256 of a regular file; anything else (a FIFO would hang) is an OSError."""
-    digest = hashlib.sha256()
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(0, "is no regular file", path)
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def record_of(folder):
-    """What identifies a finished folder: this script, and every file of the data set."""
-    names = ["val_label.txt", "class_names.txt", "resnet34-tiny.pth"]
-    names += ["val/" + name for name in sorted(os.listdir(os.path.join(folder, "val")))]
-    return {"script_sha256": sha256_of(os.path.abspath(__file__)),
-            "files": {name: sha256_of(os.path.join(folder, name)) for name in names}}
-
-
-def insist_it_is_ours(folder):
-    """Return when the folder is as this very script left it; else say what differs and what to do."""
-    path, remedy = os.path.join(folder, RECORD), "remove the folder, or name a new one"
-    try:
-        if os.stat(path).st_size > 1 << 20:
-            raise ValueError
-        sha256_of(path)  # refuses what is no regular file
-        with open(path, encoding="utf-8") as file:
-            made = json.load(file)
-        made["files"].items()
-        script = made["script_sha256"]
-        now = record_of(folder)
-    except FileNotFoundError as error:
-        fail("%s: is gone from %s, which is no longer as this script made it; %s" % (error.filename, folder, remedy))
-    except OSError as error:
-        fail("%s: %s; %s" % (error.filename, error.strerror, remedy))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        fail("%s: is damaged; %s" % (path, remedy))
-    if script != now["script_sha256"]:
-        fail("%s: was made by another version of make_tiny_imagenet.py; %s" % (folder, remedy))
-    for name in sorted(set(made["files"]) | set(now["files"])):
-        if made["files"].get(name) != now["files"].get(name):
-            fail("%s: is not as this script made it; %s" % (os.path.join(folder, name), remedy))
 
 
 def draw(kind, random, size):
@@ -123,41 +57,45 @@ def draw(kind, random, size):
     return np.clip(np.round(picture), 0, 255).astype(np.uint8)
 
 
-def write_images(folder):
-    """DIR/val and DIR/val_label.txt: 64 images, each class four times, in an order that tells nothing."""
-    import numpy as np
+def encode(number, kind, random):
+    """The bytes of image number 1 to 64, a drawing of a class."""
     from PIL import Image
+    image = Image.fromarray(draw(kind, random, SIZES[number % len(SIZES)]))
+    # Without chroma subsampling: old and new Pillow then encode alike and decode within one level of each other.
+    options = {"format": "JPEG", "quality": 95, "subsampling": 0}
+    if number % 32 == 5:  # ImageNet's oddities: 2 % greyscale, a few CMYK, one PNG under a .JPEG name, EXIF
+        image = image.convert("L")
+    elif number == 11:
+        image = image.convert("CMYK")
+    elif number == 23:
+        options = {"format": "PNG"}
+    elif number % 32 == 14:  # tag 0x0112, orientation 6: "turn me by 90 degrees", which loaders here must ignore
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        options["exif"] = exif.tobytes()
+    buffer = io.BytesIO()
+    image.save(buffer, **options)
+    return buffer.getvalue()
+
+
+def make_images():
+    """Yields (name, bytes) of the images, each class four times in an order that tells nothing, and of their labels."""
+    import numpy as np
     random = np.random.RandomState(SEED)
     kinds = random.permutation(np.arange(IMAGES) % len(CLASSES))
-    os.makedirs(os.path.join(folder, "val"))
-    with open(os.path.join(folder, "val_label.txt"), "w", encoding="ascii") as labels:
-        for number, kind in enumerate(kinds, 1):
-            name = "ILSVRC2012_val_%08d.JPEG" % number
-            image = Image.fromarray(draw(kind, random, SIZES[number % len(SIZES)]))
-            # Without chroma subsampling: old and new Pillow then encode alike and decode within one level of each other.
-            options = {"format": "JPEG", "quality": 95, "subsampling": 0}
-            if number % 32 == 5:  # ImageNet's oddities: 2 % greyscale, a few CMYK, one PNG under a .JPEG name, EXIF
-                image = image.convert("L")
-            elif number == 11:
-                image = image.convert("CMYK")
-            elif number == 23:
-                options = {"format": "PNG"}
-            elif number % 32 == 14:  # tag 0x0112, orientation 6: "turn me by 90 degrees", which loaders here must ignore
-                exif = Image.Exif()
-                exif[0x0112] = 6
-                options["exif"] = exif.tobytes()
-            image.save(os.path.join(folder, "val", name), **options)
-            labels.write("%s %d\n" % (name, CLASSES[kind]))
+    for number, kind in enumerate(kinds, 1):
+        yield PICTURES[number - 1], encode(number, kind, random)
+    lines = ["%s %d\n" % (os.path.basename(picture), CLASSES[kind]) for picture, kind in zip(PICTURES, kinds)]
+    yield LABELS, "".join(lines).encode()
 
 
-def write_class_names(folder):
-    """DIR/class_names.txt: a line for each of the 1000 classes."""
+def class_names():
+    """The bytes of class_names.txt: a line for each of the 1000 classes."""
     names = ["never drawn"] * 1000
     for kind, index in enumerate(CLASSES):
         names[index] = "%s stripes, %s" % (("upright", "rising", "level", "falling")[kind % 4],
                                             ("red", "yellow-green", "cyan", "violet")[kind // 4])
-    with open(os.path.join(folder, "class_names.txt"), "w", encoding="ascii") as file:
-        file.write("\n".join(names) + "\n")
+    return ("\n".join(names) + "\n").encode()
 
 
 def random_resnet34():
@@ -167,8 +105,7 @@ def random_resnet34():
         import torch
         from torchvision.models import resnet34
     except Exception as error:  # torchvision beside another torch than its own raises RuntimeError and others
-        fail("torch and torchvision are needed and cannot be imported (%s); pip install -r requirements.txt"
-             % str(error).split("\n")[0])
+        fail("torch and torchvision cannot be imported (%s); pip install -r requirements.txt" % first_line(error))
     random = np.random.RandomState(SEED + 1)
     model = resnet34()
     with torch.no_grad():
@@ -251,101 +188,83 @@ def fit(torch, model):
     return model.state_dict()
 
 
-def locked(path):
-    """A descriptor that holds the lock of a folder; OSError where another process holds it, or path is no folder."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def temporary_beside(folder):
-    """A new folder beside it, locked until this process ends; those of killed runs, which nobody locks, are removed."""
-    parent, base = os.path.split(folder)
-    for name in os.listdir(parent):
-        if re.match(r"\.%s\.[0-9a-f]{8}\.tmp\Z" % re.escape(base), name):
-            with contextlib.suppress(OSError):
-                descriptor = locked(os.path.join(parent, name))
-                shutil.rmtree(os.path.join(parent, name))
-                os.close(descriptor)
-    while True:
-        path = os.path.join(parent, ".%s.%s.tmp" % (base, os.urandom(4).hex()))
-        os.mkdir(path)
-        try:
-            if os.fstat(locked(path)).st_nlink:
-                return path
-        except (BlockingIOError, FileNotFoundError):
-            pass  # another run is just taking it for a stray: a new name
-        except OSError:
-            return path  # a file system without locks on folders
-
-
-def fill(folder):
-    """Images, labels, names, weights and, last, their record."""
-    write_images(folder)
-    write_class_names(folder)
+def make_weights():
+    """The bytes of resnet34-tiny.pth."""
     torch, model = random_resnet34()
     buffer = io.BytesIO()  # a file would put its own name into the archive
     torch.save(fit(torch, model), buffer)
-    with open(os.path.join(folder, "resnet34-tiny.pth"), "wb") as file:
-        file.write(buffer.getvalue())
-    with open(os.path.join(folder, RECORD), "w", encoding="utf-8") as file:
-        json.dump(record_of(folder), file, indent=1)
+    return buffer.getvalue()
 
 
-def parse_args():
-    parser = argparse.ArgumentParser(description="Make a tiny stand-in for ImageNet's validation set and ResNet34's weights.")
-    parser.add_argument("folder", metavar="DIR", help="folder to make: val/, val_label.txt and resnet34-tiny.pth")
-    return parser.parse_args()
+# ---- the folder ----
+
+def present_in(folder):
+    """Names of all files under a folder but the record and the lock."""
+    names = [os.path.relpath(os.path.join(below, name), folder) for below, _, found in os.walk(folder) for name in found]
+    return sorted(name for name in names if name not in (RECORD, LOCK) and not files.TEMPORARY.fullmatch(os.path.basename(name)))
+
+
+def write_record(folder, hashes):
+    """hashes: {name: SHA-256} of what was made, or None as long as it is being made."""
+    files.write(os.path.join(folder, RECORD), json.dumps({"version": VERSION, "files": hashes}, indent=1).encode())
+
+
+def to_do(folder, overwrite):
+    """Why the folder is to be made, or "" where it is there; exits where that would touch what is not of this script's making."""
+    present, path = present_in(folder), os.path.join(folder, RECORD)
+    if not os.path.lexists(path):
+        if present or os.path.lexists(folder) and not os.path.isdir(folder):
+            fail("%s: is there and not of this script's making; name a new folder" % folder)
+        return "%s: is not there" % folder
+    record = files.read_json(path, 1 << 20)
+    with files.as_written(path):
+        made, version = dict(record["files"] or {}), record.get("version")
+    strange = sorted(set(present) - set(PICTURES) - {WEIGHTS, LABELS, NAMES})
+    if strange:
+        fail("%s: is not of this script's making; remove it, or name a new folder" % os.path.join(folder, strange[0]))
+    if not made:
+        return "%s: was not finished" % folder
+    for name in sorted(made):
+        if not overwrite and (name not in present or files.sha256_of(os.path.join(folder, name)) != made[name]):
+            fail("%s: is not as it was made; --overwrite makes all of it again" % os.path.join(folder, name))
+    return "%s: is to be made again" % folder if overwrite or version != VERSION else ""
+
+
+def make_files():
+    """Yields (name, bytes) of all that is made."""
+    yield from make_images()
+    yield NAMES, class_names()
+    yield WEIGHTS, make_weights()
+
+
+def make(folder):
+    """Write it all; the record before them says that they are ours, and after them that they are whole."""
+    os.makedirs(os.path.join(folder, "val"), exist_ok=True)
+    lock = files.lock(folder, LOCK)
+    write_record(folder, None)
+    hashes = {}
+    for name, data in make_files():
+        files.write(os.path.join(folder, name), data)
+        hashes[name] = files.sha256(data)
+    write_record(folder, hashes)
+    os.close(lock)
 
 
 def main():
-    folder = os.path.realpath(parse_args().folder)
-    if os.path.lexists(os.path.join(folder, RECORD)):
-        insist_it_is_ours(folder)
-        print("%s: is there already, kept as it is" % folder)
-        return
-    if os.path.lexists(os.path.join(folder, "resnet34-tiny.pth")):
-        fail("%s: was made by another version of make_tiny_imagenet.py (it has no %s); remove the folder, or name a new one"
-             % (folder, RECORD))
-    if os.path.lexists(folder) and not (os.path.isdir(folder) and not os.listdir(folder)):
-        fail("%s: exists and is not empty; name a new folder" % folder)
-    os.makedirs(os.path.dirname(folder), exist_ok=True)
-    partial = temporary_beside(folder)
-    try:
-        fill(partial)
-        os.rename(partial, folder)
-    except OSError as error:
-        fail("%s: %s" % (folder, error.strerror))
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)  # of its own; nothing is left there when all went well
-    print("%s: %d images, their labels, and resnet34-tiny.pth fitted on %d others" % (folder, IMAGES, FITTED_ON))
-
-
-def guarded():
-    """main(), and a sentence for full disks, closed outputs and too little memory."""
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:  # closed by `>&-`: an image that got its number would be printed into
-            os.open(os.devnull, os.O_RDWR)
-    sys.stdout, sys.stderr = sys.stdout or os.fdopen(1, "w"), sys.stderr or os.fdopen(2, "w")
-    sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        try:
-            main()
-        finally:
-            sys.stdout.flush()
-    except OSError as error:
-        if error.filename is None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python's own flush at the end would complain as well
-        fail("%s: %s" % (error.filename or "standard output", error.strerror))
-    except MemoryError:
-        fail("there is not enough memory to make the images and weights")
+    parser = argparse.ArgumentParser(description="Make a tiny stand-in for ImageNet's validation set and ResNet34's weights.")
+    parser.add_argument("folder", metavar="DIR", help="folder to make: val/, val_label.txt, class_names.txt, resnet34-tiny.pth")
+    parser.add_argument("--overwrite", action="store_true", help="make it again, also where it was changed")
+    parser.add_argument("--check", action="store_true", help="do nothing; exit 0 when there is nothing to do, 1 when there is")
+    args = parser.parse_args()
+    reason = to_do(args.folder, args.overwrite)
+    if args.check:
+        sys.stdout.write(reason and reason + "\n")
+        return bool(reason)
+    if reason:
+        make(args.folder)
+    kept = "" if reason else "kept: "
+    print("%s%s: %d images, their labels, and %s fitted on %d others" % (kept, args.folder, IMAGES, WEIGHTS, FITTED_ON))
 
 
 if __name__ == "__main__":
-    guarded()
+    command.run(main)

@@ -79,7 +79,7 @@ def read_text(data, source):
         pair = os.path.basename(os.path.dirname(file)), os.path.basename(file)
         classes = {row[1], rows.setdefault(pair, row[1])}
         if len(classes) > 1 or " " in row[1]:
-            fail("%s: line %d gives %s a second class: %s" % (source, number, file, " and ".join(sorted(classes))))
+            fail("%s: line %d: %s has more than one class: %s" % (source, number, file, " and ".join(sorted(classes))))
     if not rows:
         fail("%s: is empty" % source)
     return rows
@@ -115,7 +115,7 @@ def check_folders(source, own):
     """Exit for a folder that is no class, and shifts the numbers of all after it; warn of images that are in none."""
     classes = images.class_folders(source)
     for name in classes:
-        inside = os.path.join(source, name)
+        inside = os.path.join(source, "val" if "val" in classes else name)
         if not any(is_image for _, _, is_image in images.list_files(name, source)):
             advice = "; did you mean %s?" % inside if images.class_folders(inside) else "; remove it, torchvision refuses it, too"
             fail("%s: its folder %s holds no image, and each folder is a class%s" % (source, name, advice))

@@ -60,7 +60,8 @@ def path(text):
 
 
 def parse_args(words):
-    parser = argparse.ArgumentParser(prog="bash run_infer.sh", description=DESCRIPTION, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="run_infer.sh", usage="bash run_infer.sh [--demo] [options]    (--help shows them)",
+                                     description=DESCRIPTION, allow_abbrev=False)
     add = parser.add_argument_group("what to run on").add_argument
     add("--demo", action="store_true", help="a tiny data set and weights, made first")
     add("--pth", metavar="FILE", type=path, help="checkpoint (default: %s)" % DATA["pth"])
