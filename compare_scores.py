@@ -46,8 +46,10 @@ def compare_image(ours, reference, background):
 def compare(opened, reference, limit):
     """The JSON's figures: agreement of Top-1 and of Top-5 sets in percent, cosine similarity, the largest absolute difference,
     and the largest relative one: an image's largest difference by the reference's largest absolute score."""
-    for name in sorted(set(reference.files) - set(opened.files))[:1]:
-        fail("%s: has no counterpart in %s; both must be of the same images" % (reference.files[name].path, opened.folder))
+    missing = sorted(set(reference.files) - set(opened.files))
+    if missing:
+        fail("%s: has no counterpart in %s; both must be of the same images"
+             % (reference.files[missing[0]].path, opened.folder))
     results.require_same_images(opened, reference, reference.files)
     if opened.classes != reference.classes:
         fail("%s and %s: have %d and %d scores an image" % (opened.folder, reference.folder, opened.classes, reference.classes))
@@ -76,7 +78,6 @@ def is_ours(path):
 
 def require_agreement(args, fidelity):
     if not fidelity["agrees"]:
-        sys.stdout.flush()
         fail("%s: is not what %s has for the same images: %s is off by %.3g of its largest score (limit %g); suspect swapped "
              "channels or missing normalisation (AIPP), another checkpoint, an overflow in fp16, or results of other images"
              % (args.result, args.reference, fidelity["most_different"][0]["image"], fidelity["relative_difference"],
@@ -104,16 +105,15 @@ def main():
     reference, opened = results.Results(args.reference), results.Results(args.result)
     reference.settle(dtype=args.dtype)
     opened.settle(reference.classes, args.dtype)
-    made_from = {"version": VERSION, "summary": opened.sha256, "reference": reference.sha256, "limit": args.limit,
-                 "dtype": args.dtype}
-    if args.json and not args.overwrite and results.is_kept(args.json, made_from, (opened, reference)):
-        if not args.check:
-            fidelity = files.read_json(args.json)
-            print("kept: %s, largest relative difference %.4g" % (args.json, fidelity["relative_difference"]))
-            require_agreement(args, fidelity)
-        return 0
+    made_from = dict(version=VERSION, summary=opened.sha256, reference=reference.sha256, limit=args.limit, dtype=args.dtype)
+    kept = args.json and not args.overwrite and results.is_kept(args.json, made_from, (opened, reference))
     if args.check:
-        return 1
+        return 0 if kept else 1
+    if kept:
+        fidelity = files.read_json(args.json)
+        with files.as_written(args.json):
+            print("kept: %s, largest relative difference %.4g" % (args.json, fidelity["relative_difference"]))
+            return require_agreement(args, fidelity)
     if args.json:
         results.check_output(args.json, (opened, reference), (), is_ours, args.overwrite)
     fidelity = dict(compare(opened, reference, args.limit), schema=1, made_from=made_from)

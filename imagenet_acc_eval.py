@@ -29,7 +29,6 @@ from common.command import fail, warn
 VERSION = 1  # raised when other figures come of the same inputs
 TOP = 5
 TITLE = "Overall statistical evaluation"  # of the ModelZoo's JSON, which other tools read
-MLPERF = 0.99  # part of the float model's Top-1 that MLPerf Inference asks of a quantised one
 WORST, MISTAKES = 10, 12  # worst classes and wrongly judged images in the JSON
 FEW_CLASSES = 50  # below that a Top-5 says little: its chance level is told
 PER_CLASS = ["class", "name", "images", "top1", "top5"]  # the columns of --per-class
@@ -90,11 +89,6 @@ def judge(opened, jobs):
 
 # ---- what the verdicts say ----
 
-def accuracy_of(ranks, tops):
-    """Top-k accuracies in percent, {"top1": ...}."""
-    return {"top%d" % top: 100.0 * int(np.count_nonzero(ranks < top)) / len(ranks) for top in tops}
-
-
 def per_class(truth, ranks, names):
     """[{class, name, images, top1, top5}] of the classes that have judged images, in order; shares in percent."""
     images, top1, top5 = np.bincount(truth), np.bincount(truth, ranks < 1), np.bincount(truth, ranks < TOP)
@@ -134,11 +128,10 @@ def pair(opened, baseline, jobs, ranks):
         fail("%s and %s: their models are of different weights (another checkpoint)" % (opened.folder, baseline.folder))
     before = judge(baseline, jobs)["rank"]
     top1, top5 = (statistics.compare_pairs(ranks < top, before < top) for top in (1, TOP))
-    ratio = top1["accuracy"] / top1["baseline"] if top1["baseline"] else 1.0  # nothing to lose
     return {"baseline": baseline.folder, "baseline_engine": baseline.run["engine"],
             "baseline_precision": baseline.run["precision"], "baseline_summary_sha256": baseline.sha256,
             "baseline_input": baseline.input_of(job[0] for job in jobs), "images": len(jobs), "top1": top1, "top5": top5,
-            "mlperf": {"ratio": ratio, "limit": MLPERF, "passes": top1["accuracy"] >= MLPERF * top1["baseline"]}}
+            "mlperf": statistics.mlperf(top1["accuracy"], top1["baseline"])}
 
 
 def is_calibration_shared(opened, excluded, exclude_sha256):
@@ -153,21 +146,20 @@ def is_calibration_shared(opened, excluded, exclude_sha256):
 def evaluate(args, opened, baseline, jobs, class_names, truth):
     """The figures of the JSON, and the bytes of --per-class."""
     verdicts, right = judge(opened, jobs), np.array([label for _, label, _ in jobs])
-    ranks, classes = verdicts["rank"], len(class_names)
-    accuracy = accuracy_of(ranks, range(1, TOP + 1))
-    values = [("Number of images", "%d" % len(jobs)), ("Number of classes", "%d" % classes)]
+    ranks, classes, count = verdicts["rank"], len(class_names), len(opened.files)
+    accuracy = statistics.accuracy_of(ranks, range(1, TOP + 1))
+    values = [("Number of images", "%d" % len(jobs)), ("Number of classes", "%d" % classes)]  # the ModelZoo's
     values += [("T" + key[1:] + " accuracy", "%.2f%%" % share) for key, share in accuracy.items()]
     of_classes, with_real = per_class(right, ranks, class_names), verdicts["real"][verdicts["real"] != NO_LABEL]
     figures = {
         "value": [{"key": key, "value": value} for key, value in values], "accuracy": accuracy,
         "interval95": {"top%d" % top: statistics.interval(np.count_nonzero(ranks < top), len(jobs)) for top in (1, TOP)},
         "classes": classes, "labelled_classes": len(set(truth.values())), "background_class": bool(opened.background),
-        "images": {"judged": len(jobs), "labelled": len(truth), "excluded": len(opened.files) - len(jobs),
-                   "results": len(opened.files)},
+        "images": {"judged": len(jobs), "labelled": len(truth), "excluded": count - len(jobs), "results": count},
         "chance_top5": 100.0 * min(TOP, classes) / classes, "input": opened.input_of(job[0] for job in jobs),
         "labels_doubt": statistics.doubt(right, verdicts["best"] - opened.background, classes),
         "published": imagenet.compare_with_published(opened.weights, len(jobs), accuracy),
-        "real": dict(accuracy_of(with_real, (1, TOP)), images=len(with_real)) if len(with_real) else None,
+        "real": dict(statistics.accuracy_of(with_real, (1, TOP)), images=len(with_real)) if len(with_real) else None,
         "per_class_worst": sorted(of_classes, key=lambda row: (row["top1"], row["top5"], row["class"]))[:WORST],
         "mistakes": find_mistakes(opened, jobs, verdicts, class_names),
         "paired": pair(opened, baseline, jobs, ranks) if baseline else None,
@@ -200,14 +192,14 @@ def is_our_csv(path):
 
 def is_kept(args, made_from, opened):
     """Whether the JSON, and the CSV where one is wanted, are there and of just these inputs."""
-    table = files.peek_json(args.json).get("per_class_sha256")
-    same_table = not args.per_class or os.path.isfile(args.per_class) and files.sha256_of(args.per_class) == table
+    table = args.per_class and os.path.isfile(args.per_class) and files.sha256_of(args.per_class)
+    same_table = not args.per_class or table == files.peek_json(args.json).get("per_class_sha256")
     return same_table and results.is_kept(args.json, made_from, opened)
 
 
 def show(content):
     """The lines for the terminal."""
-    accuracy, images, paired, published = (content[key] for key in ("accuracy", "images", "paired", "published"))
+    accuracy, images, paired = (content[key] for key in ("accuracy", "images", "paired"))
     print("Top-1 %.2f%%  Top-5 %.2f%%  of %d of %d labelled images, %d classes, engine: %s" % (
         accuracy["top1"], accuracy["top5"], images["judged"], images["labelled"], content["classes"], content["engine"]))
     print("95%% intervals: Top-1 %.2f%% to %.2f%%, Top-5 %.2f%% to %.2f%%" % tuple(
@@ -223,11 +215,8 @@ def show(content):
         print("Top-5 of %d classes is %.2f%% by chance alone" % (content["classes"], content["chance_top5"]))
     if content["real"]:
         print("by reassessed labels: Top-1 %(top1).2f%%  Top-5 %(top5).2f%%  of %(images)d images with any" % content["real"])
-    if published:
-        for row in published["figures"]:
-            print("%(by)s: Top-1 %(top1)g%% (here %(top1_difference)+.3f), Top-5 %(top5)g%% (%(top5_difference)+.3f)" % row)
-        print("that is %s than fp16 explains: %g points" % (
-            "no more" if published["within_fp16"] else "MORE", published["fp16_points"]))
+    if content["published"]:
+        print(imagenet.in_words(content["published"]))
     if paired:
         print("paired with %s (%s), %d images:" % (paired["baseline"], paired["baseline_engine"], paired["images"]))
         for name, row in (("Top-1", paired["top1"]), ("Top-5", paired["top5"])):
@@ -244,11 +233,22 @@ def show(content):
         warn(content["labels_doubt"])
 
 
+def say_kept(path):
+    """The one line of a JSON that is kept, and its gates that fail; returns the exit code."""
+    content = files.read_json(path)
+    with files.as_written(path):
+        print("kept: %s, Top-1 %.2f%% Top-5 %.2f%% of %d images" % (
+            path, content["accuracy"]["top1"], content["accuracy"]["top5"], content["images"]["judged"]))
+        return show_gates([gate for gate in content["gates"] if not gate["passes"]])
+
+
 def show_gates(gates):
+    """A line for each of --min-top1 and --min-top5; returns the exit code."""
     for gate in gates:
         digits = "%.2f" if "%.2f" % gate["measured"] != "%.2f" % gate["limit"] or gate["passes"] else "%.15g"
         print("%s: %s %s%% is %s %.15g%%" % ("PASS" if gate["passes"] else "FAIL", gate["name"], digits % gate["measured"],
                                             "at least" if gate["passes"] else "below", gate["limit"]))
+    return 0 if all(gate["passes"] for gate in gates) else 3
 
 
 # ---- the command line ----
@@ -273,8 +273,6 @@ def parse_args():
     add("--check", action="store_true", help="do nothing; exit code 0 where the JSON is there and of just these inputs, else 1")
     args = parser.parse_args()
     args.json = os.path.join(args.out_dir, args.json_name)
-    if not os.path.basename(args.json):
-        parser.error("JSON_NAME %r names no file" % args.json_name)
     if args.per_class is not None and os.path.realpath(args.per_class) == os.path.realpath(args.json):
         parser.error("--per-class and JSON_NAME are the same file")
     return args
@@ -287,34 +285,29 @@ def main():
     both = [open_results(folder, args, truth) for folder in (args.result, args.baseline) if folder]
     opened, baseline = (both + [None])[:2]
     classes = opened.classes - opened.background
-    class_names = [str(label) for label in range(classes)]
-    if args.classes:
-        class_names = labels.read_names(args.classes, classes)
-    elif imagenet.are_its_classes(classes, opened.weights, opened.files):
-        class_names = labels.imagenet_names() or class_names
+    class_names = (labels.read_names(args.classes, classes) if args.classes else
+                   imagenet.class_names(classes, opened.weights, opened.files) or [str(label) for label in range(classes)])
     real, real_sha256 = imagenet.read_real(args.real, opened.files, classes) if args.real else ({}, None)
     made_from = {"version": VERSION, "summary": opened.sha256, "labels": labels_sha256, "exclude": exclude_sha256,
                  "real": real_sha256, "baseline": baseline and baseline.sha256,
                  "class_names": files.sha256("\n".join(class_names).encode("utf-8", "surrogateescape")),
                  "options": {key: getattr(args, key) for key in ("expect", "dtype", "min_top1", "min_top5")}}
-    if not args.overwrite and is_kept(args, made_from, both):
-        content, words = files.read_json(args.json), "kept: %s, Top-1 %.2f%% Top-5 %.2f%% of %d images"
-        if not args.check:
-            print(words % (args.json, content["accuracy"]["top1"], content["accuracy"]["top5"], content["images"]["judged"]))
-            show_gates([gate for gate in content["gates"] if not gate["passes"]])
-        return 0 if args.check or all(gate["passes"] for gate in content["gates"]) else 3
+    kept = not args.overwrite and is_kept(args, made_from, both)
     if args.check:
-        return 1
+        return 0 if kept else 1
+    if kept:
+        return say_kept(args.json)
 
+    os.makedirs(os.path.dirname(args.json) or ".", exist_ok=True)
     inputs = [args.labels, args.classes, args.exclude, args.real]
-    if os.path.isdir(os.path.dirname(args.json) or "."):
-        results.check_output(args.json, both, inputs, is_our_json, args.overwrite)
+    results.check_output(args.json, both, inputs, is_our_json, args.overwrite)
     if args.per_class:
         results.check_output(args.per_class, both, inputs, is_our_csv, args.overwrite)
     if args.expect not in (None, len(opened.files)):
         fail("%s: holds results of %d images, expected %d" % (args.result, len(opened.files), args.expect))
-    for name in labels.missing(truth, opened.files)[:1]:
-        fail("%s: its image %s has no label in %s" % (opened.files[name].path, name, args.labels))
+    missing = labels.missing(truth, opened.files)
+    if missing:
+        fail("%s: its image %s has no label in %s" % (opened.files[missing[0]].path, missing[0], args.labels))
     jobs = [(name, truth[labels.key(name)], real.get(name, ())) for name in opened.files if labels.key(name) not in excluded]
     if not jobs:
         fail("%s: leaves none of the results to judge" % args.exclude)
@@ -323,12 +316,10 @@ def main():
                    labels=args.labels, labels_sha256=labels_sha256, data_set=None, exclude_sha256=exclude_sha256,
                    calibration_shared=is_calibration_shared(opened, excluded, exclude_sha256),
                    per_class_sha256=files.sha256(table), **figures)
-    os.makedirs(os.path.dirname(args.json) or ".", exist_ok=True)
     written = {args.per_class: table} if args.per_class else {}
     files.write_all(dict(written, **{args.json: json.dumps(content, allow_nan=False).encode()}))
     show(content)
-    show_gates(content["gates"])
-    return 0 if all(gate["passes"] for gate in content["gates"]) else 3
+    return show_gates(content["gates"])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ import re
 
 from common import files
 from common.command import fail
+from common.labels import imagenet_names
 
 IMAGES, CLASSES = 50000, 1000
 NAME = re.compile("ILSVRC2012_val_([0-9]{8})")
@@ -20,9 +21,11 @@ def is_published(weights_sha256):
     return (weights_sha256 or "").startswith(PUBLISHED_WEIGHTS)
 
 
-def are_its_classes(classes, weights_sha256, names):
-    """Whether so many classes, of a model of these weights, judged on images of these names, are known to be ImageNet's."""
-    return classes == CLASSES and (is_published(weights_sha256) or all(map(NAME.fullmatch, names)))
+def class_names(classes, weights_sha256, names):
+    """The names of so many classes, of a model of these weights, judged on images of these names, where they are known to be
+    ImageNet's; else []."""
+    known = classes == CLASSES and (is_published(weights_sha256) or all(map(NAME.fullmatch, names)))
+    return imagenet_names() if known else []
 
 
 def compare_with_published(weights_sha256, images, accuracy):
@@ -33,6 +36,15 @@ def compare_with_published(weights_sha256, images, accuracy):
                 "top5_difference": accuracy["top5"] - top5} for by, top1, top5 in PUBLISHED]
     largest = max(abs(row[key]) for row in figures for key in ("top1_difference", "top5_difference"))
     return {"figures": figures, "fp16_points": FP16_POINTS, "within_fp16": largest <= FP16_POINTS}
+
+
+def in_words(published):
+    """What compare_with_published found, as lines."""
+    lines = ["%(by)s: Top-1 %(top1)g%% (here %(top1_difference)+.3f), Top-5 %(top5)g%% (%(top5_difference)+.3f)" % row
+             for row in published["figures"]]
+    lines.append("that is %s than fp16 explains: %g points" % (
+        "no more" if published["within_fp16"] else "MORE", published["fp16_points"]))
+    return "\n".join(lines)
 
 
 def read_real(path, names, classes):

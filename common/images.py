@@ -10,23 +10,24 @@ import unicodedata
 from common.command import fail
 
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's IMG_EXTENSIONS
+LEFT_OUT = frozenset(EXTENSIONS + (".bin", ".npy"))  # of an image's name
 NO_CLASSES = ("@eaDir", "#recycle", "__MACOSX", "lost+found")  # folders that file servers, unpackers and file systems add
 LONGEST = 255 - len("_0.txt")  # bytes of a name whose result still has a file name
 
 
 def name_of(file):
     """The name of an image, of its file name or path, with or without extension: "Dr. Smith 1.jpg" is "Dr_ Smith 1"."""
-    file = os.path.basename(file)
-    root, extension = os.path.splitext(file)
-    while extension.lower() in EXTENSIONS + (".bin", ".npy"):
+    file = file.rpartition("/")[2]
+    root, dot, extension = file.rpartition(".")
+    while dot + extension.lower() in LEFT_OUT and root.strip("."):
         file = root
-        root, extension = os.path.splitext(file)
+        root, dot, extension = file.rpartition(".")
     return file.replace(".", "_")
 
 
 def key(name):
     """What a name is looked up by: a Mac's NFD and the others' NFC are one, and so is all white space."""
-    return " ".join(unicodedata.normalize("NFC", name).split())
+    return name if name.isascii() and name.isidentifier() else " ".join(unicodedata.normalize("NFC", name).split())
 
 
 def class_folders(source):

@@ -16,6 +16,7 @@ from common.images import key, name_of
 
 MOST_BYTES = 1 << 28
 TOOL = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tools", "make_val_label.py")
+CLASS, WORDNET_ID = re.compile("[0-9]{1,9}"), re.compile("n[0-9]{8}")
 KIT = "ILSVRC2012_devkit_t12.tar.gz"
 # What the first line of a source of make_val_label.py has in it.
 SOURCES = ((r"\bn[0-9]{8}\b", "WordNet ids"), (r"\t.*\t", "an MXNet list"), (r"\0", "an archive"), (r"[,;]", "CSV"))
@@ -45,7 +46,7 @@ def split_line(line):
     """(FILE, CLASS) of a line "FILE CLASS", or None. "a.jpg 3 5" has two classes, "a.jpg, 3" is CSV, n01440764 no file."""
     file, label = ([""] + line.rsplit(None, 1))[-2:]
     words = file.split()
-    if not words or not re.fullmatch("[0-9]{1,9}", label) or file.endswith((",", ";")) or re.fullmatch(r"n[0-9]{8}", words[-1]) \
+    if not words or not CLASS.fullmatch(label) or file.endswith((",", ";")) or WORDNET_ID.fullmatch(words[-1]) \
             or len(words) > 1 and re.fullmatch("[-+.0-9]+", words[-1]):
         return None
     return file, int(label)

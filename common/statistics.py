@@ -1,10 +1,16 @@
-"""The statistics of accuracies: intervals of a share, and of two judgements of the same images."""
+"""The statistics of accuracies: intervals of a share, two judgements of the same images, labels that cannot be right."""
 import collections
 import math
 
 import numpy as np
 
 NORMAL_975 = 1.959964  # 97.5 % quantile of the normal distribution, for two-sided 95 % intervals
+MLPERF = 0.99  # part of the float model's Top-1 that MLPerf Inference asks of a quantised one
+
+
+def accuracy_of(ranks, tops):
+    """Top-k accuracies in percent, {"top1": ...}, of the ranks of the labels."""
+    return {"top%d" % top: 100.0 * int(np.count_nonzero(ranks < top)) / len(ranks) for top in tops}
 
 
 def interval(hits, total):
@@ -36,6 +42,11 @@ def compare_pairs(hits, before):
     return {"accuracy": 100.0 * int(np.count_nonzero(hits)) / images, "baseline": 100.0 * int(np.count_nonzero(before)) / images,
             "lost": 100.0 * (lost - won) / images, "right_to_wrong": lost, "wrong_to_right": won, "mcnemar_p": mcnemar(lost, won),
             "difference_interval95": [max(-100.0, 100 * (middle - half)), min(100.0, 100 * (middle + half))]}
+
+
+def mlperf(accuracy, baseline):
+    """MLPerf's verdict on two Top-1 accuracies in percent; where the baseline's is 0 there is nothing to lose."""
+    return {"ratio": accuracy / baseline if baseline else 1.0, "limit": MLPERF, "passes": accuracy >= MLPERF * baseline}
 
 
 def doubt(truth, best, classes):

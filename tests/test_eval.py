@@ -916,7 +916,7 @@ def test_all_of_imagenet_with_torchvisions_weights_is_held_against_what_is_publi
         os.link(str(right_one if number <= hits else wrong), str(folder / ("ILSVRC2012_val_%08d_0.bin" % number)))
     wrong.unlink()
     (tmp_path / "val_label.txt").write_text("".join("ILSVRC2012_val_%08d.JPEG 3\n" % number for number in range(1, 50001)))
-    path = record(folder, classes=4, model={"weights_sha256": "b627a593" + 56 * "0"})
+    record(folder, classes=4, model={"weights_sha256": "b627a593" + 56 * "0"})
     process, content = evaluate(tmp_path)
     first, guide = content["published"]["figures"]
     assert (first["top1"], first["top5"], guide["top1"], guide["top5"]) == (73.314, 91.42, 73.31, 91.44)
@@ -924,10 +924,6 @@ def test_all_of_imagenet_with_torchvisions_weights_is_held_against_what_is_publi
     assert first["top5_difference"] == pytest.approx(8.58) and not content["published"]["within_fp16"]
     assert "torchvision: Top-1 73.314% (here +0.000), Top-5 91.42% (+8.580)" in process.stdout
     assert "the guide's NPU: Top-1 73.31% (here +0.004)" in process.stdout and "MORE than fp16 explains" in process.stdout
-    assert evaluate(tmp_path)[1]["published"] == content["published"]
-    summary = json.loads(path.read_text())
-    path.write_text(json.dumps(dict(summary, model=dict(summary["model"], weights_sha256="0" * 64))))
-    assert evaluate(tmp_path)[1]["published"] is None
 
 
 def test_published_figures_are_of_all_images_and_within_fp16_by_their_largest_difference():
@@ -936,6 +932,7 @@ def test_published_figures_are_of_all_images_and_within_fp16_by_their_largest_di
     assert not imagenet.compare_with_published(weights, 50000, dict(figures, top5=91.36))["within_fp16"]
     assert imagenet.compare_with_published(weights, 49999, figures) is None
     assert imagenet.compare_with_published(None, 50000, figures) is None
+    assert imagenet.compare_with_published("0" * 64, 50000, figures) is None
 
 
 def test_reassessed_labels_are_judged_by_as_timm_does(tmp_path):
