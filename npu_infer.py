@@ -53,7 +53,7 @@ def read_model(path):
             fail("%s: is not as run_atc.sh writes it; compile again, or remove it if the .om is from elsewhere" % said)
         return Model(path, status, files.sha256_of(path), None, None, None, None, graph.described({}, path), None)
     with files.as_written(said):
-        sha256 = record["sha256"] if record["stat"] == status else files.sha256_of(path)
+        sha256 = record["sha256"] if record.get("stat") == status else files.sha256_of(path)
         if sha256 != record["sha256"]:
             fail("%s: is not the .om that run_atc.sh recorded in %s; compile again, or remove that if the .om is from elsewhere"
                  % (path, os.path.basename(said)))

@@ -19,7 +19,7 @@ ALL_STAGES=export,compile,preprocess,infer,evaluate,perf,report
 declare -A option=()                                          # of the command line, as tools/run_options.py gives them
 recipe=() gates=() report_options=()                          # options that go on to the scripts as they are
 engine="" reason="" soc_version="" om="" output="" shard=""   # which engine and why; the chip; the folder of .om files
-commands=() failed=() verdict="" prepared="" graph="" precisions=fp32 parts=("")
+commands=() failed=() verdict="" prepared="" graph="" precisions=fp32 parts=("") uncompiled=""
 # shellcheck source=common/shell.sh
 . "${here:-./}common/shell.sh"
 # shellcheck source=common/cann.sh
@@ -50,12 +50,16 @@ selected() {
   [[ ,${option[stages]}, == *",$1,"* ]]
 }
 
-# Does a stage that was selected come after this one?
+# Does a stage that was selected use what this one leaves?
 needed() {
-  local later=,$ALL_STAGES, word
-  later=${later#*",$1,"}
+  local word users
+  case $1 in
+    export | compile) users=compile,infer,evaluate,perf,report ;;
+    preprocess) users=infer,evaluate,report ;;
+    *) users=${ALL_STAGES#*"$1"} ;;
+  esac
   for word in ${option[stages]//,/ }; do
-    [[ ,$later != *",$word,"* ]] || return 0
+    [[ ,$users, != *",$word,"* ]] || return 0
   done
   return 1
 }
@@ -145,12 +149,15 @@ quantize() { # FLOAT_ONNX TYPE
 }
 
 compile() { # ONNX
-  local size aipp=()
+  local size done_some="" aipp=()
   [ "${option[dtype]}" = float32 ] || aipp=(--aipp)
-  stage compile bash "${here}run_atc.sh" --onnx "$1" --output "$output" --batch-sizes "${option[batch_sizes]}" \
-    --soc-version "$soc_version" --device "${option[device]}" ${aipp[@]+"${aipp[@]}"} && return
-  for size in ${option[batch_sizes]}; do [ ! -s "$output/$(basename -- "$1" .onnx)_bs$size.om" ] || return 0; done
-  fail "stage compile failed for every batch size (its message is above)"
+  local command=(bash "${here}run_atc.sh" --onnx "$1" --output "$output" --soc-version "$soc_version" --device "${option[device]}"
+    ${aipp[@]+"${aipp[@]}"} --batch-sizes)
+  stage compile "${command[@]}" "${option[batch_sizes]}" && return
+  for size in ${option[batch_sizes]}; do
+    if "${command[@]}" "$size" --check >/dev/null 2>&1; then done_some=yes; else uncompiled+=" $(basename -- "$1" .onnx)_bs$size.om"; fi
+  done
+  [ -n "$done_some" ] || fail "stage compile failed for every batch size (its message is above)"
 }
 
 prepare_models() {
@@ -188,7 +195,7 @@ row() {
   [ "$precision" = fp32 ] || { suffix=_$precision && model=$output/resnet34_$precision.onnx; }
   if [ "$engine" = ais_bench ]; then
     model=${om:-$output}/resnet34${suffix}_bs$size.om runner=${here}npu_infer.py on+=(--device "${option[device]}")
-    [ -s "$model" ] || [ -n "${option[check]}" ] || { give_up "$precision:$size" "there is no $model" && return; }
+    [[ " $uncompiled " != *" $(basename -- "$model") "* ]] || { give_up "$precision:$size" "atc failed, so there is no $model" && return; }
   elif [ -n "${option[provider]}" ]; then
     on+=(--provider "${option[provider]}")
   fi
@@ -222,7 +229,7 @@ main() {
   read_options "$@"
   trap 'stopped 130' INT
   trap 'stopped 143' TERM
-  lock_output "$output" "$shard"
+  if [ -z "${option[check]}" ]; then lock_output "$output" "$shard"; fi
   choose_engine
   check_packages
   [ -z "${option[demo]}" ] || must export "$PYTHON" "${here}tools/make_tiny_imagenet.py" "$output/tiny-imagenet"

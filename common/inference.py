@@ -9,11 +9,11 @@ import numpy as np
 
 from common import files, machine, prepared, results, scores
 from common.command import fail, number, whole
+from common.publishing import PURE
 from common.recipe import from_json
 
 VERSION = 2  # of what an engine leaves; raised when results or the meaning of a summary change
 T_975_9 = 2.262157  # Student's t for a 95 % interval from ten batch means
-PURE = "pure_infer_data"  # what ais_bench calls the one result of a run without input
 P90_FROM, P99_FROM, INTERVAL_FROM = 10, 100, 20  # runs; of fewer a percentile is no more than the largest
 MOST_FLATTENED = 1000  # at most one in so many images may have scores that %f makes equal: TXT is refused beyond
 YES = ("1", "true", "yes", "y", "t")

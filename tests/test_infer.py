@@ -395,8 +395,8 @@ def test_a_result_that_cannot_be_written_whole_is_an_error_that_names_it(limit, 
     copied(finished, tmp_path)
     before = contents(tmp_path / "out")
     process = subprocess.run([sys.executable, "-c", code] + command(
-        SCRIPT, "--model", model, "--input", tmp_path / "in", "--output", tmp_path, "--output_dirname", "out", "--outfmt",
-        outfmt), stderr=subprocess.PIPE, encoding="utf-8")
+        SCRIPT, "--model", model, "--input", tmp_path / "in", "--output", tmp_path, "--output_dirname", "out", "--overwrite",
+        "--outfmt", outfmt), stderr=subprocess.PIPE, encoding="utf-8")
     assert process.returncode == 1 and re.search(r"^error: .*/\S+: File too large$", process.stderr), process.stderr
     assert contents(tmp_path / "out") == before
 

@@ -516,7 +516,7 @@ def test_images_of_another_layout_with_as_many_bytes_are_refused(net):
     proto = onnx.load(str(net / "net.onnx"))
     del proto.metadata_props[:]
     onnx.save(proto, str(net / "net.onnx"))
-    assert "its images are of shape" in refused(1, net)
+    assert "its recipe is none" in refused(1, net)
 
 
 @needs_quantisation

@@ -369,7 +369,7 @@ def test_a_batch_size_that_the_result_the_name_or_the_record_contradicts_is_refu
              32: (["--batchsize=32", "--model", str(other)], "other.om.json is of batch size 4"),
              4: (["--batchsize=4", "--model", str(other)], None)}
     scores(tmp_path, "perf_bs8", 1)
-    write(tmp_path / "other.om.json", {"record": 1, "made_from": {}, "batch_size": 4})
+    write(tmp_path / "other.om.json", {"record": 1, "sha256": None, "made_from": {}, "batch_size": 4})
     for size, (options, _) in cases.items():
         write(tmp_path / ("perf_bs%d_summary.json" % size), plain(size, 100.0 * size, args=["ais_bench", *options]))
     process = script(SCRIPT, tmp_path)

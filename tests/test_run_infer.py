@@ -30,7 +30,7 @@ def done(process):
 
 def made(folder):
     """What is in a folder but for the number of the process that locked it."""
-    return {name: data for name, data in contents(folder).items() if not name.startswith(".lock")}
+    return {name: data for name, data in contents(folder).items() if not os.path.basename(name).startswith(".lock")}
 
 
 def data_options(tiny, output, *more):

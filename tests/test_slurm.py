@@ -104,10 +104,10 @@ def test_a_cancelled_task_and_a_failed_one_are_submitted_again_and_only_they(clu
 
 @pytest.mark.parametrize("options,words", [
     (["--demo"], "--shards"), (["--shards", "0", "--demo"], "--shards"), (["--shards", "2", "--stages", "infer"], "itself"),
-    (["--shards", "2", "--no-such-option", "1"], "unknown option")])
+    (["--shards", "2", "--no-such-option", "1"], "unrecognized")])
 def test_wrong_usage_is_said_before_anything_is_submitted(options, words, tmp_path):
     env = dict(os.environ, PYTHON=sys.executable, PATH=str(fake_sbatch(tmp_path)) + ":" + os.environ["PATH"])
-    (tmp_path / "o" / ".stages").mkdir(parents=True)
+    (tmp_path / "o").mkdir()
     assert words in fails(2, "run_slurm.sh", *(options + ["--output", tmp_path / "o"]), env=env)
 
 

@@ -22,6 +22,7 @@ SHARDED = {"preprocess", "infer"}
 WEIGHTS_URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"
 DESCRIPTION = """The guide in one line: export, compile, preprocess, and for each batch size infer, evaluate and measure; ends
 with its table. On an NPU with ais_bench, elsewhere with ONNX Runtime. The same line goes on where a run was stopped."""
+PATHS = ("--pth", "--images", "--labels", "--classes", "--output", "--om", "--reference")
 DEMO = {"pth": "resnet34-tiny.pth", "images": "val", "labels": "val_label.txt", "classes": "class_names.txt"}
 DATA = {"pth": "resnet34-b627a593.pth", "images": "ImageNet/val", "labels": "ImageNet/val_label.txt", "classes": ""}
 
@@ -57,6 +58,16 @@ def path(text):
     if not text:
         raise argparse.ArgumentTypeError("a path is wanted")
     return "./" + text if text.startswith("-") else text
+
+
+def glued(words):
+    """--pth -w.pth as --pth=-w.pth: argparse takes a leading dash for an option's."""
+    result = []
+    for word in words:
+        if result and result[-1] in PATHS and not word.startswith("--"):
+            word = "%s=%s" % (result.pop(), word)
+        result.append(word)
+    return result
 
 
 def parse_args(words):
@@ -102,7 +113,7 @@ def parse_args(words):
     add("--shard", metavar="K/N", type=command.share, help="preprocess and infer only the K-th of N blocks of the images")
     add("--check", action="store_true", help="do nothing; exit code 0 when there is nothing to do")
     add("--quiet", action="store_true", help="only the table, warnings and errors")
-    args = parser.parse_args(words)
+    args = parser.parse_args(glued(words))
     own = [name for name in DATA if getattr(args, name)]
     if args.demo and own:
         parser.error("--demo makes its own data: leave out --%s" % own[0])
