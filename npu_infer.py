@@ -70,7 +70,9 @@ def read_model(path):
 def ask_aclruntime(model, device, folder):
     """The Model of an .om without a record. ais_bench puts as many files into a batch as fill it: those of another size must
     never get there, and scores of two bytes must not be read as half as many of four."""
-    answer = ais_bench.ask_om(model.path, device, folder)
+    answer, problem = ais_bench.ask_om(model.path, device, folder)
+    if problem:
+        fail("%s: %s" % (model.path, problem))
     try:
         (given,), outputs = [[{"name": name, "dtype": DTYPES[size / int(np.prod(shape))], "shape": shape}
                               for name, shape, size in values] for values in answer]
@@ -235,7 +237,7 @@ def summarise(args, model, parts, seconds, inputs, **run):
         low, high = (math.sqrt(sum((speed - ends[side]) ** 2 for speed, ends in zip(speeds, intervals))) for side in (0, 1))
         interval = [total - low, total + high]
     devices, script = [part.device for part in parts], os.path.join(HERE, "tools", "npu_info.py")
-    code, text, _ = npu_smi.run(sys.executable, script, "--device", ",".join(map(str, devices)))
+    code, text, _ = npu_smi.run_program(sys.executable, script, "--device", ",".join(map(str, devices)))
     npu = None if code else json.loads(text)
     chip = " and ".join(sorted({found["soc_version"] for found in (npu or {"devices": []})["devices"] if found["soc_version"]}))
     if model.soc_version and chip not in ("", model.soc_version):
