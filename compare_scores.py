@@ -32,7 +32,7 @@ RELATIVE_LIMIT = 0.02
 
 
 def compare_image(ours, reference, background):
-    """How one image's scores (1-d, float64) differ from the reference's; see compare for the keys."""
+    """How one image's scores (1-d, float64) differ from the reference's; see compare_results for the keys."""
     difference, largest = float(np.abs(ours - reference).max()), float(np.abs(reference).max())
     norms = float(np.linalg.norm(ours) * np.linalg.norm(reference))
     first, second = np.argsort(-ours, kind="stable")[:TOP], np.argsort(-reference, kind="stable")[:TOP]
@@ -43,7 +43,7 @@ def compare_image(ours, reference, background):
             "relative_difference": difference / largest if largest else float(difference > 0)}
 
 
-def compare(opened, reference, limit):
+def compare_results(opened, reference, limit):
     """The JSON's figures: agreement of Top-1 and of Top-5 sets in percent, cosine similarity, the largest absolute difference,
     and the largest relative one: an image's largest difference by the reference's largest absolute score."""
     missing = sorted(set(reference.files) - set(opened.files))
@@ -72,7 +72,7 @@ def compare(opened, reference, limit):
             "relative_limit": limit, "agrees": worst <= limit, "most_different": images[:SHOWN]}
 
 
-def is_ours(path):
+def is_fidelity(path):
     return "reference_engine" in files.peek_json(path)
 
 
@@ -103,10 +103,10 @@ def parse_args():
 def main():
     args = parse_args()
     reference, opened = results.Results(args.reference), results.Results(args.result)
-    reference.settle(dtype=args.dtype)
-    opened.settle(reference.classes, args.dtype)
+    reference.find_format(dtype=args.dtype)
+    opened.find_format(reference.classes, args.dtype)
     made_from = dict(version=VERSION, summary=opened.sha256, reference=reference.sha256, limit=args.limit, dtype=args.dtype)
-    kept = args.json and not args.overwrite and results.is_kept(args.json, made_from, (opened, reference))
+    kept = args.json and not args.overwrite and results.is_json_kept(args.json, made_from, (opened, reference))
     if args.check:
         return 0 if kept else 1
     if kept:
@@ -115,8 +115,8 @@ def main():
             print("kept: %s, largest relative difference %.4g" % (args.json, fidelity["relative_difference"]))
             return require_agreement(args, fidelity)
     if args.json:
-        results.check_output(args.json, (opened, reference), (), is_ours, args.overwrite)
-    fidelity = dict(compare(opened, reference, args.limit), schema=1, made_from=made_from)
+        results.check_target(args.json, (opened, reference), (), is_fidelity, args.overwrite)
+    fidelity = dict(compare_results(opened, reference, args.limit), schema=1, made_from=made_from)
     if args.json:
         files.write(args.json, json.dumps(fidelity, allow_nan=False).encode())
     print("fidelity of %(engine)s to %(reference_engine)s, %(compared)d of %(results)d images: "

@@ -30,7 +30,7 @@ VERSION = 1  # raised when other figures come of the same inputs
 TOP = 5
 TITLE = "Overall statistical evaluation"  # of the ModelZoo's JSON, which other tools read
 WORST, MISTAKES = 10, 12  # worst classes and wrongly judged images in the JSON
-FEW_CLASSES = 50  # below that a Top-5 says little: its chance level is told
+FEW_CLASSES = 50  # below that a Top-5 says little: its chance level is shown
 PER_CLASS = ["class", "name", "images", "top1", "top5"]  # the columns of --per-class
 FLAT = 0.001  # part of the images whose rank TXT's six decimals may leave open
 NO_LABEL = -1  # the rank of --real's labels where there are none
@@ -42,7 +42,7 @@ VERDICT = [("done", "?"), ("rank", "i4"), ("best", "i4"), ("real", "i4"), ("flat
 def open_results(folder, args, truth):
     """The Results in a folder; exits where a label of {name: class} is none of their classes, also of an image without one."""
     opened, last = results.Results(folder), max(truth, key=truth.get)
-    opened.settle(truth[last] + 1, args.dtype)
+    opened.find_format(truth[last] + 1, args.dtype)
     classes = opened.classes - opened.background
     if truth[last] >= classes:
         fail("%s: labels %s as class %d, but %s has classes 0 to %d: the labels are of another data set or count from 1, or the "
@@ -75,10 +75,10 @@ def judge_image(opened, name, label, real):
     return rank, best, best_real, flat, confidence
 
 
-def judge(opened, jobs):
+def judge_all(opened, jobs):
     """The VERDICTs on jobs, [(image name, class, classes of --real)], as an array; exits at the first bad file."""
     shift = opened.background
-    verdicts = workers.run(functools.partial(judge_image, opened), [
+    verdicts = workers.run_jobs(functools.partial(judge_image, opened), [
         (name, label + shift, [each + shift for each in real]) for name, label, real in jobs], VERDICT, "evaluate")
     flat = np.count_nonzero(verdicts["flat"])
     if flat > FLAT * len(jobs):
@@ -126,7 +126,7 @@ def pair(opened, baseline, jobs, ranks):
         fail("%s: is of an INT8 model, and a baseline of a float model" % baseline.folder)
     if None not in (opened.weights, baseline.weights) and opened.weights != baseline.weights:
         fail("%s and %s: their models are of different weights (another checkpoint)" % (opened.folder, baseline.folder))
-    before = judge(baseline, jobs)["rank"]
+    before = judge_all(baseline, jobs)["rank"]
     top1, top5 = (statistics.compare_pairs(ranks < top, before < top) for top in (1, TOP))
     return {"baseline": baseline.folder, "baseline_engine": baseline.run["engine"],
             "baseline_precision": baseline.run["precision"], "baseline_summary_sha256": baseline.sha256,
@@ -145,7 +145,7 @@ def is_calibration_shared(opened, excluded, exclude_sha256):
 
 def evaluate(args, opened, baseline, jobs, class_names, truth):
     """The figures of the JSON, and the bytes of --per-class."""
-    verdicts, right = judge(opened, jobs), np.array([label for _, label, _ in jobs])
+    verdicts, right = judge_all(opened, jobs), np.array([label for _, label, _ in jobs])
     ranks, classes, count = verdicts["rank"], len(class_names), len(opened.files)
     accuracy = statistics.accuracy_of(ranks, range(1, TOP + 1))
     values = [("Number of images", "%d" % len(jobs)), ("Number of classes", "%d" % classes)]  # the ModelZoo's
@@ -190,14 +190,14 @@ def is_our_csv(path):
         return file.readline(100) == (",".join(PER_CLASS) + "\n").encode()
 
 
-def is_kept(args, made_from, opened):
+def is_evaluation_kept(args, made_from, opened):
     """Whether the JSON, and the CSV where one is wanted, are there and of just these inputs."""
     table = args.per_class and os.path.isfile(args.per_class) and files.sha256_of(args.per_class)
     same_table = not args.per_class or table == files.peek_json(args.json).get("per_class_sha256")
-    return same_table and results.is_kept(args.json, made_from, opened)
+    return same_table and results.is_json_kept(args.json, made_from, opened)
 
 
-def show(content):
+def show_accuracy(content):
     """The lines for the terminal."""
     accuracy, images, paired = (content[key] for key in ("accuracy", "images", "paired"))
     print("Top-1 %.2f%%  Top-5 %.2f%%  of %d of %d labelled images, %d classes, engine: %s" % (
@@ -216,7 +216,7 @@ def show(content):
     if content["real"]:
         print("by reassessed labels: Top-1 %(top1).2f%%  Top-5 %(top5).2f%%  of %(images)d images with any" % content["real"])
     if content["published"]:
-        print(imagenet.in_words(content["published"]))
+        print(imagenet.published_in_words(content["published"]))
     if paired:
         print("paired with %s (%s), %d images:" % (paired["baseline"], paired["baseline_engine"], paired["images"]))
         for name, row in (("Top-1", paired["top1"]), ("Top-5", paired["top5"])):
@@ -292,7 +292,7 @@ def main():
                  "real": real_sha256, "baseline": baseline and baseline.sha256,
                  "class_names": files.sha256("\n".join(class_names).encode("utf-8", "surrogateescape")),
                  "options": {key: getattr(args, key) for key in ("expect", "dtype", "min_top1", "min_top5")}}
-    kept = not args.overwrite and is_kept(args, made_from, both)
+    kept = not args.overwrite and is_evaluation_kept(args, made_from, both)
     if args.check:
         return 0 if kept else 1
     if kept:
@@ -300,9 +300,9 @@ def main():
 
     os.makedirs(os.path.dirname(args.json) or ".", exist_ok=True)
     inputs = [args.labels, args.classes, args.exclude, args.real]
-    results.check_output(args.json, both, inputs, is_our_json, args.overwrite)
+    results.check_target(args.json, both, inputs, is_our_json, args.overwrite)
     if args.per_class:
-        results.check_output(args.per_class, both, inputs, is_our_csv, args.overwrite)
+        results.check_target(args.per_class, both, inputs, is_our_csv, args.overwrite)
     if args.expect not in (None, len(opened.files)):
         fail("%s: holds results of %d images, expected %d" % (args.result, len(opened.files), args.expect))
     missing = labels.missing(truth, opened.files)
@@ -318,7 +318,7 @@ def main():
                    per_class_sha256=files.sha256(table), **figures)
     written = {args.per_class: table} if args.per_class else {}
     files.write_all(dict(written, **{args.json: json.dumps(content, allow_nan=False).encode()}))
-    show(content)
+    show_accuracy(content)
     return show_gates(content["gates"])
 
 

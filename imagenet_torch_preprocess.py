@@ -72,7 +72,7 @@ def normalise(image, made_with, planes):
         plane /= np.float32(std)
 
 
-def make(folder, made_with, planes, manifest, name, source, before):
+def make_bin(folder, made_with, planes, manifest, name, source, before):
     """Make an image's .bin, or keep what before (an Image or None) vouches for by content, and write its line of the manifest;
     returns (whether it was made, why it cannot be read as an image)."""
     path, made = os.path.join(folder, name + ".bin"), False
@@ -109,7 +109,7 @@ def make_all(jobs, folder, args):
     planes = np.empty((3, args.recipe.crop, args.recipe.crop), "<f4")  # one a worker, not one an image
     manifest = os.open(os.path.join(folder, prepared.MANIFEST), os.O_WRONLY | os.O_APPEND)
     try:
-        done = workers.run(functools.partial(make, folder, args.recipe, planes, manifest), jobs,
+        done = workers.run_jobs(functools.partial(make_bin, folder, args.recipe, planes, manifest), jobs,
                            [("done", "?"), ("made", "?"), ("reason", "S160")], "preprocess", "image", args.workers)
     finally:
         os.close(manifest)
@@ -169,7 +169,7 @@ def is_unchanged(job, folder):
         and files.is_same(os.path.join(folder, name + ".bin"), image.bin_hash, image.bin_stat)
 
 
-def remove(folder, names):
+def remove_bins(folder, names):
     """Remove the .bin files of names; returns how many there were."""
     paths = [path for path in (os.path.join(folder, name + ".bin") for name in names) if os.path.lexists(path)]
     for path in paths:
@@ -200,7 +200,7 @@ def parse_args():
     return args
 
 
-def choose(args, found):
+def choose_names(args, found):
     """([names wanted of those found], the identity of that list before it is cut into shards). Of the names alone: an image that
     was repaired must not part its shard from the others; what the images are, each shard's manifest says."""
     names = list(found)[:args.limit]
@@ -222,7 +222,7 @@ def choose(args, found):
 def main():
     args = parse_args()
     found, left_aside = images.find_images(args.source, args.destination)
-    names, set_hash = choose(args, found)
+    names, set_hash = choose_names(args, found)
     wanted, folder = {name: found[name] for name in names}, prepared.shard_folder(args.destination, args.shard)
     record = {"version": prepared.VERSION, "recipe": args.recipe.as_json(), "pillow": PIL.__version__, "set_hash": set_hash,
               "shard": args.shard, "complete": True, "model_type": args.model_type, "source": args.source}
@@ -243,7 +243,7 @@ def main():
     if jobs or kept != manifest or earlier != record:
         if changed:
             print("%s: was made with another %s; all is made again" % (folder, " and ".join(changed)))
-        removed = remove(folder, surplus)
+        removed = remove_bins(folder, surplus)
         # Before anything is made, the manifest knows its name: killed at any moment, the next run knows its files. And before the
         # record says how, no line vouches for what was made otherwise.
         jobs_before = {name: before or prepared.pending(name, source) for name, source, before in jobs}
@@ -251,7 +251,7 @@ def main():
         if jobs:
             prepared.write_record(folder, dict(record, complete=False))
             made, unreadable = make_all(jobs, folder, args)
-            remove(folder, unreadable)
+            remove_bins(folder, unreadable)
         now = prepared.read_manifest(folder)
         prepared.write_manifest(folder, {name: now[name] for name in names if name not in unreadable})
         prepared.write_record(folder, record)

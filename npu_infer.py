@@ -41,7 +41,7 @@ Part = collections.namedtuple("Part", "device images summary times paths")  # wh
 
 # ---- the model and the inputs ----
 
-def read_model(path):
+def read_om(path):
     """What run_atc.sh recorded beside the .om, held against its bytes."""
     if not path.endswith(".om"):
         fail("%s: is no .om; run_atc.sh makes it from the .onnx, and onnx_infer.py runs that" % path)
@@ -70,19 +70,21 @@ def read_model(path):
 def ask_aclruntime(model, device, folder):
     """The Model of an .om without a record. ais_bench puts as many files into a batch as fill it: those of another size must
     never get there, and scores of two bytes must not be read as half as many of four."""
-    answer = ais_bench.ask_om(model.path, device, folder)
+    answer, problem = ais_bench.ask_om(model.path, device, folder)
+    if problem:
+        fail("%s: %s" % (model.path, problem))
     try:
-        (given,), outputs = [[{"name": name, "dtype": DTYPES[size / int(np.prod(shape))], "shape": shape}
+        (model_input,), outputs = [[{"name": name, "dtype": DTYPES[size / int(np.prod(shape))], "shape": shape}
                               for name, shape, size in values] for values in answer]
-        (batch_size,) = {value["shape"].pop(0) for value in [given] + outputs}
+        (batch_size,) = {value["shape"].pop(0) for value in [model_input] + outputs}
     except (ValueError, LookupError, ZeroDivisionError):
         fail("%s: has no record (%s.json), and aclruntime does not tell what one image of its input and its scores are; "
              "compile it with run_atc.sh, or copy its record too" % (model.path, os.path.basename(model.path)))
     inference.check_outputs(model.path, outputs)
-    return model._replace(input=given, outputs=outputs, batch_size=batch_size)
+    return model._replace(input=model_input, outputs=outputs, batch_size=batch_size)
 
 
-def find_inputs(args, model):
+def find_om_inputs(args, model):
     # The layout that AIPP takes is not its graph's, and only a recipe tells of it.
     inputs = prepared.find_inputs(args.input, model.input["dtype"], model.input["shape"], model.path, model.properties["recipe"],
                                   args.limit, takes_any_layout(model))
@@ -222,7 +224,7 @@ def copy_ms(summary, key):
     return float(figures["mean"]) if figures.get("count") else None
 
 
-def summarise(args, model, parts, seconds, inputs, **run):
+def summarise_devices(args, model, parts, seconds, inputs, **run):
     """The summary of all devices: the images a second of all together, the times of the slowest."""
     figures = [inference.performance(part.times, model.batch_size) for part in parts]
     each = [{"device": part.device, "performance": performance, "images": len(part.images),
@@ -235,7 +237,7 @@ def summarise(args, model, parts, seconds, inputs, **run):
         low, high = (math.sqrt(sum((speed - ends[side]) ** 2 for speed, ends in zip(speeds, intervals))) for side in (0, 1))
         interval = [total - low, total + high]
     devices, script = [part.device for part in parts], os.path.join(HERE, "tools", "npu_info.py")
-    code, text, _ = npu_smi.run(sys.executable, script, "--device", ",".join(map(str, devices)))
+    code, text, _ = npu_smi.run_program(sys.executable, script, "--device", ",".join(map(str, devices)))
     npu = None if code else json.loads(text)
     chip = " and ".join(sorted({found["soc_version"] for found in (npu or {"devices": []})["devices"] if found["soc_version"]}))
     if model.soc_version and chip not in ("", model.soc_version):
@@ -260,7 +262,7 @@ def summarise(args, model, parts, seconds, inputs, **run):
 
 def parse_args():
     parser = argparse.ArgumentParser(description="onnx_infer.py's options and files, with ais_bench on NPUs.", allow_abbrev=False)
-    inference.add_options(parser, "OM", "the .om that run_atc.sh made")
+    inference.add_engine_options(parser, "OM", "the .om that run_atc.sh made")
     parser.add_argument("-d", "--device", dest="devices", metavar="0,1", default="0",
                         help="devices that share the images (default: 0), counted within %s where that is set" % npu_smi.VISIBLE)
     args = parser.parse_args()
@@ -272,13 +274,13 @@ def parse_args():
     return args
 
 
-def run(args, model, device, output):
+def run_om(args, model, device, output):
     folder = output.partial
     if model.input is None:
         model = ask_aclruntime(model, args.devices[0], folder)
     if args.batchsize not in (None, model.batch_size):
         fail("%s: is made for batch size %d, not %d" % (model.path, model.batch_size, args.batchsize))
-    inputs = find_inputs(args, model) if args.input else None
+    inputs = find_om_inputs(args, model) if args.input else None
     made_from = inference.made_from(args, model.sha256, inputs, ais_bench.versions(), device)
     front = ais_bench.ask_front_end(folder, inputs and len(args.devices) > 1)
     if front.strict:
@@ -300,7 +302,7 @@ def run(args, model, device, output):
     for name, (path, _) in found.items():
         os.replace(path, os.path.join(folder, name))
         hashes[name] = [hashes[name], files.stat_of(os.stat(os.path.join(folder, name)))]
-    summary = summarise(args, model, parts, seconds, inputs, made_from=made_from, probabilities=probabilities,
+    summary = summarise_devices(args, model, parts, seconds, inputs, made_from=made_from, probabilities=probabilities,
                         filesinfo=inference.files_info(output, inputs, len(model.outputs), args.outfmt, hashes))
     output.publish(summary, hashes)
     inference.show(args, summary, output if args.output else None)
@@ -309,18 +311,18 @@ def run(args, model, device, output):
 def main():
     args = parse_args()
     os.umask(0o027)  # newer front ends, and whoever reads these results with them, want 0640 and 0750
-    model = read_model(args.model)
+    model = read_om(args.model)
     device = {"devices": args.devices, "visible": os.environ.get(npu_smi.VISIBLE), "soc_version": model.soc_version}
     with tempfile.TemporaryDirectory(prefix="npu_infer-") as nowhere:
         output = publishing.Output(args.output or nowhere, args.output_dirname)
-        inference.check_output(args, output)
-        if inference.is_kept(args, output, model.sha256, ais_bench.versions(), device):
+        inference.check_output_folder(args, output)
+        if inference.are_results_kept(args, output, model.sha256, ais_bench.versions(), device):
             return 0
         if args.check:
             return 1
         output.take()
         try:
-            run(args, model, device, output)
+            run_om(args, model, device, output)
         except BaseException:  # also when it is stopped
             output.discard()
             raise

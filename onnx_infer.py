@@ -37,7 +37,7 @@ Model = collections.namedtuple("Model", "path session input outputs dtype shape 
 
 # ---- the model ----
 
-def read_model(path):
+def read_onnx(path):
     """The bytes of an ONNX file that is one whole file."""
     if path.endswith(".om"):
         fail("%s: an .om runs on an NPU alone, with npu_infer.py; here give the .onnx it was made from" % path)
@@ -75,7 +75,7 @@ def open_model(args, data):
     if session.get_providers()[0] != provider:  # it falls back without a word
         fail("%s: ONNX Runtime fell back from %s to %s; its libraries or its device are missing" % (
             args.model, provider, session.get_providers()[0]))
-    dtype, shape = input_of(args, session)
+    dtype, shape = session_input(args, session)
     properties = graph.described(session.get_modelmeta().custom_metadata_map, args.model)
     if properties["recipe"]:
         recipe.check_fits(properties["recipe"], args.model, dtype, shape[1:])
@@ -92,7 +92,7 @@ def device_of(args, session, provider, provider_options):
     return machine.cpu_name() if which == "CPU" else "%s %s" % (provider.replace("ExecutionProvider", ""), which)
 
 
-def input_of(args, session):
+def session_input(args, session):
     """(dtype's name, shape with the batch) of what the session is fed; exits unless it is one input of images."""
     inputs = session.get_inputs()
     if len(inputs) != 1:
@@ -167,7 +167,7 @@ def write_batch(output, group, outputs, outfmt):
             if values.dtype.kind == "f" and not np.isfinite(values[row]).all():
                 fail("%s: the model's output %d for it is not finite (NaN or infinite)" % (source.path, index))
             name = inference.result_name(source.name, index, outfmt)
-            written[name] = output.write(name, scores.encode(values[row:row + 1], outfmt))
+            written[name] = output.write_result(name, scores.encode(values[row:row + 1], outfmt))
     return written
 
 
@@ -227,7 +227,7 @@ def pure_inference(args, model, output):
     described, hashes = describe_outputs(model, outputs), {}
     for index, values in enumerate(outputs if output else []):
         name = inference.result_name(inference.PURE, index, args.outfmt)
-        hashes[name] = output.write(name, scores.encode(values, args.outfmt))
+        hashes[name] = output.write_result(name, scores.encode(values, args.outfmt))
     return times, described, scores.are_probabilities(outputs[0]), hashes, None
 
 
@@ -235,7 +235,7 @@ def pure_inference(args, model, output):
 
 def parse_args():
     parser = argparse.ArgumentParser(description="ais_bench's options and result files, on ONNX Runtime.", allow_abbrev=False)
-    inference.add_options(parser, "ONNX", "the ONNX model")
+    inference.add_engine_options(parser, "ONNX", "the ONNX model")
     parser.add_argument("--threads", metavar="N", type=command.whole(1, THREADS_LIMIT), default=machine.cpus(),
                         help="threads of ONNX Runtime (default: the CPUs this process may use, here %(default)s)")
     parser.add_argument("--provider", metavar="NAME[,KEY=VALUE...]", default="CPU",
@@ -247,7 +247,7 @@ def parse_args():
     return args
 
 
-def run(args, data, sha256, engine, device, output):
+def run_onnx(args, data, sha256, engine, device, output):
     model = open_model(args, data)
     inputs = args.input and prepared.find_inputs(args.input, model.dtype, model.shape[1:], args.model,
                                                  model.properties["recipe"], args.limit)
@@ -277,17 +277,17 @@ def run(args, data, sha256, engine, device, output):
 
 def main():
     args = parse_args()
-    data = read_model(args.model)
+    data = read_onnx(args.model)
     sha256 = files.sha256(data)
     engine, device = {"onnxruntime": machine.version("onnxruntime"), "provider": args.provider}, {"threads": args.threads}
     output = publishing.Output(args.output, args.output_dirname) if args.output else None
     if output:
-        inference.check_output(args, output)
-        if inference.is_kept(args, output, sha256, engine, device):
+        inference.check_output_folder(args, output)
+        if inference.are_results_kept(args, output, sha256, engine, device):
             return 0
         if args.check:
             return 1
-    return run(args, data, sha256, engine, device, output)
+    return run_onnx(args, data, sha256, engine, device, output)
 
 
 if __name__ == "__main__":

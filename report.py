@@ -35,7 +35,7 @@ LARGEST_PICTURE = 64 << 20  # bytes
 
 # ---- when there is nothing to do ----
 
-def made_from(args, read):
+def report_made_from(args, read):
     """All that decides the report: the options, and the hash of each file that is, or was, read."""
     options = {key: value for key, value in vars(args).items() if key not in ("folder", "quiet", "overwrite", "check")}
     paths = set(read) | set(rows.json_files(args.folder)) | {os.path.join(args.folder, "commands.sh")}
@@ -45,12 +45,12 @@ def made_from(args, read):
             "files": {os.path.relpath(path, args.folder): rows.hash_of(path) for path in sorted(paths)}}
 
 
-def is_kept(args, earlier):
+def is_report_kept(args, earlier):
     """Whether the report that is there is of just these files and options, and whole."""
     if args.overwrite or {"made_from", "written", "text", "flaws", "gates"} - set(earlier):
         return False
     read = [os.path.join(args.folder, path) for path in earlier["made_from"]["files"]]
-    return made_from(args, read) == earlier["made_from"] and all(
+    return report_made_from(args, read) == earlier["made_from"] and all(
         rows.hash_of(os.path.join(args.folder, name)) == written for name, written in earlier["written"].items())
 
 
@@ -106,7 +106,7 @@ def date_of(run):
 
 # ---- the class names, and the pictures of the mistakes ----
 
-def class_names(path, some):
+def read_class_names(path, some):
     """{class: name}: of --classes, else as the evaluation wrote them, of the first row that has one."""
     names = {}
     for row in reversed(some):
@@ -214,7 +214,7 @@ def make_report(args, run):
     reference = read_reference(args.reference) if args.reference else None
     remarks.check_rows(run, some)
     pairs = remarks.check_reference(run, some, reference)
-    gates, names = remarks.verdicts(run, some, pairs, args.max_slowdown), class_names(args.classes, some)
+    gates, names = remarks.verdicts(run, some, pairs, args.max_slowdown), read_class_names(args.classes, some)
     if args.max_slowdown is not None and not any(other["images_per_second"] for _, other in pairs):
         fail("%s: has no throughput at any of these batch sizes; give a run of the same ones" % reference["path"])
     (above, own), runs, date = tables.common(some), sorted({row["runs"] for row in some if row["runs"]}), date_of(run)
@@ -231,7 +231,7 @@ def make_report(args, run):
                "commands": [one_line(line, 4000) for line in commands if line.strip()],
                "reference": reference, "gates": gates, "flaws": [one_line(text) for text in run.warnings],
                "hints": remarks.hints(args, some),
-               "failed": {":".join(map(str, filter(None, key))): why for key, why in args.failed}}
+               "failed": {":".join(map(str, filter(None, key))): reason for key, reason in args.failed}}
     content["text"] = content["verdict"] + "\n\n" + "".join("%s: %s\n" % line for line in above) + "".join(
         "\n%s%s" % (table["title"] + "\n" if name not in ("guide", "results") else "", aligned(table))
         for name, table in shown.items() if table and name in ("guide", "results", "price", "gain", "reference"))
@@ -299,14 +299,15 @@ def main():
         fail("%s: is no folder; give the one with the results" % args.folder)
     content = earlier_report(args)
     with files.as_written(os.path.join(args.folder, NAMES[0])):
-        kept = is_kept(args, content)
+        kept = is_report_kept(args, content)
     if args.check:
         return 0 if kept else 1
     if not kept:
         with files.as_written(args.folder):
             run = rows.Run(args.folder, args.perf, args.dataset, dict(args.failed))
             content, written = make_report(args, run)
-        content.update(made_from=made_from(args, run.read), written={name: files.sha256(data) for name, data in written.items()})
+        content.update(made_from=report_made_from(args, run.read),
+                       written={name: files.sha256(data) for name, data in written.items()})
         written = dict({NAMES[0]: (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()}, **written)
         files.write_all({os.path.join(args.folder, name): data for name, data in written.items()})
     sys.stdout.write(content["text"])

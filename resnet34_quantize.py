@@ -42,11 +42,11 @@ WHERE = {8: "for processors with VNNI or its like", 7: "for processors without V
 
 # ---- the images ----
 
-def choose(inputs, seed, images):
+def split_inputs(inputs, seed, images):
     """(inputs to calibrate on, inputs to compare on, whether these are the same); the same in every Python: ordered by a hash."""
-    def place(each):
+    def by_hash(each):
         return files.sha256(("%d %s" % (seed, each.name)).encode("utf-8", "surrogateescape"))
-    order = sorted(inputs, key=place)
+    order = sorted(inputs, key=by_hash)
     if len(order) < MIN_SHARED:
         return order, order, True
     count = images if len(order) - images >= MIN_COMPARED else min(images, len(order) // 2)
@@ -167,7 +167,7 @@ def by_onnxruntime(args, model, calibrated, work):
     quantised, source = quantise(model, calibrated, args.method, (bits, other), work)
     record = {"tool": "onnxruntime", "method": args.method, "reduce_range": reduce_range, "weight_bits": bits}
     of_other = int8.open_session(quantised[other], args.int8_onnx, as_written=saturating and other == 8)
-    return Candidate(quantised[bits], quantised[bits], int8.open_session(quantised[bits], args.int8_onnx), record, source,
+    return Quantised(quantised[bits], quantised[bits], int8.open_session(quantised[bits], args.int8_onnx), record, source,
                      other=(other, of_other))
 
 
@@ -213,13 +213,13 @@ def by_amct(args, model, calibrated, work):
     for name, judged in (("deploy_model", data), ("fake_quant_model", fake_quant)):
         session = int8.open_session(judged) if judged else None
         if session:
-            return Candidate(data, judged, session, record, name=name)
-    return Candidate(data, None, None, record)
+            return Quantised(data, judged, session, record, name=name)
+    return Quantised(data, None, None, record)
 
 
 # ---- the verdict, and the file ----
 
-class Candidate:
+class Quantised:
     """A quantised model before the verdict: data would be written, judged is looked at (under a name, where it is another), in
     session; record goes into the calibration's record; source is the float graph with its weights, None where that is not
     known; other = (bits, session) is what weights of other bits would give."""
@@ -255,7 +255,7 @@ def judge(candidate, model, inputs, args, calibrated_on):
     return comparison
 
 
-def write(args, model, data, calibration, names, made_from):
+def write_model(args, model, data, calibration, names, made_from):
     """The INT8 model with what its source says of itself and how it was calibrated, and the list of the images beside it."""
     import onnx
     try:
@@ -272,7 +272,7 @@ def write(args, model, data, calibration, names, made_from):
         args.int8_onnx, len(data) / 1e6, len(model.data) / 1e6, calibration["images"], args.list))
 
 
-def is_kept(args, made_from):
+def is_model_kept(args, made_from):
     """Whether the model and the list beside it are there as they were made, of just this."""
     record = files.record_of(args.int8_onnx) or {}
     try:
@@ -353,12 +353,12 @@ def main():
                                                           "min_agreement")},
                      version=VERSION, source=model.sha256, calibration=inputs.content_hash(), vnni=machine.has_vnni(),
                      packages={name: machine.version(name) for name in ("onnx", "onnxruntime", "amct_onnx")})
-    if not args.overwrite and is_kept(args, made_from):
+    if not args.overwrite and is_model_kept(args, made_from):
         print("kept: %s, made of just this model and calibration" % args.int8_onnx)
         return 0
     if args.check:
         return 1
-    calibrated, compared, shared = choose(inputs.files, args.seed, args.images)
+    calibrated, compared, shared = split_inputs(inputs.files, args.seed, args.images)
     if args.tool == "amct" and len(calibrated) > AMCT_BATCH:
         calibrated = calibrated[:len(calibrated) // AMCT_BATCH * AMCT_BATCH]  # AMCT takes whole batches
     names = sorted(each.name for each in calibrated)
@@ -368,7 +368,7 @@ def main():
         print("%s: only %d images: calibration, comparison and accuracy share them" % (args.calibration, len(names)))
     data, calibration = quantise_and_judge(args, model, calibrated, compared, shared)
     listed = "".join("%s\n" % name for name in names).encode("utf-8", "surrogateescape")
-    write(args, model, data, dict(calibration, names_sha256=files.sha256(listed)), listed, made_from)
+    write_model(args, model, data, dict(calibration, names_sha256=files.sha256(listed)), listed, made_from)
     return 0
 
 

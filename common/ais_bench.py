@@ -121,12 +121,13 @@ def ask_front_end(folder, several):
 
 
 def ask_om(path, device, folder):
-    """[(name, shape, bytes) ...] of an .om's inputs and of its outputs, as aclruntime sees them on a device."""
+    """([[(name, shape, bytes) ...] of an .om's inputs and of its outputs] as aclruntime sees them on a device, "") or
+    (None, why not)."""
     answer = os.path.abspath(os.path.join(folder, "answer"))
     code, text = run_python(("-c", ASK_OM, os.path.abspath(path), str(device), answer), folder)
     if code:
-        fail("%s: aclruntime, which opens it on device %d, %s" % (path, device, reason(code, text)))
-    return json.loads(files.read(answer).decode())
+        return None, "aclruntime, which opens it on device %s, %s" % (device, reason(code, text))
+    return json.loads(files.read(answer).decode()), ""
 
 
 def check_paths(om, folder, inputs):
@@ -138,14 +139,14 @@ def check_paths(om, folder, inputs):
         fail("%s: this ais_bench takes an .om of 10 GB and a folder of %d files at most" % (om, MOST_FILES))
     for path in paths:
         state = os.lstat(path)
-        for refused, why in (
+        for refused, problem in (
                 (STRANGE.search(os.path.abspath(path)), "takes only A-Z a-z 0-9 _ - / . in paths; name another place"),
                 (stat.S_ISLNK(state.st_mode), "refuses it, since it is a link; name or copy what it points to"),
                 (state.st_uid != os.geteuid() and state.st_gid not in os.getgroups(), "refuses another's files; make it yours"),
                 (state.st_mode & (stat.S_IWGRP | stat.S_IWOTH), "refuses what others may write; chmod -R go-w it"),
                 (not state.st_mode & stat.S_IRUSR, "cannot read it; chmod u+r it")):
             if refused:
-                fail("%s: this ais_bench %s" % (os.path.abspath(path), why))
+                fail("%s: this ais_bench %s" % (os.path.abspath(path), problem))
 
 
 def usable_devices(devices, images):

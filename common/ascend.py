@@ -15,18 +15,18 @@ VERSION_FILES = ["ascend_toolkit_install.info", "*-linux/ascend_toolkit_install.
 def set_env():
     """The path of CANN's set_env.sh; exits with the places tried where there is none. ASCEND_SET_ENV names another."""
     own = os.environ.get("ASCEND_SET_ENV")
-    places = [own] if own else [os.path.expanduser(place) for place in SET_ENV]
-    for place in places:
-        if os.path.isfile(place):
-            return place
-    return fail("no set_env.sh of CANN at any of: %s; source yours first, or set ASCEND_SET_ENV to its path" % " ".join(places))
+    paths = [own] if own else [os.path.expanduser(path) for path in SET_ENV]
+    for path in paths:
+        if os.path.isfile(path):
+            return path
+    return fail("no set_env.sh of CANN at any of: %s; source yours first, or set ASCEND_SET_ENV to its path" % " ".join(paths))
 
 
 def cann_homes():
     """Folders that CANN may be installed in, the one of this shell's environment first."""
     homes = [os.environ[key] for key in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH") if os.environ.get(key)]
-    places = [os.path.dirname(os.path.expanduser(place)) for place in SET_ENV]
-    return homes + [os.path.join(place, "latest") if place.endswith("toolkit") else place for place in places]
+    paths = [os.path.dirname(os.path.expanduser(path)) for path in SET_ENV]
+    return homes + [os.path.join(path, "latest") if path.endswith("toolkit") else path for path in paths]
 
 
 def version_in(paths):

@@ -4,12 +4,12 @@
 # Takes over the environment that CANN's set_env.sh makes, or says why not (1). In a shell of its own, since it reads unset
 # variables, may end in a failing command, and sets variables of its own.
 source_set_env() {
-  local place entry
-  place=$("$PYTHON" "$(dirname "${BASH_SOURCE[0]}")/../tools/npu_info.py" --set-env) || return 1
+  local set_env entry
+  set_env=$("$PYTHON" "$(dirname "${BASH_SOURCE[0]}")/../tools/npu_info.py" --set-env) || return 1
   # shellcheck disable=SC1090 # the path is known only here
   while IFS= read -r -d '' entry; do
     [[ ! $entry =~ ^[A-Za-z_][A-Za-z0-9_]*= ]] || export "${entry?}"
-  done < <(set +eu && . "$place" >/dev/null; env -0)
+  done < <(set +eu && . "$set_env" >/dev/null; env -0)
   clean_pythonpath
 }
 

@@ -24,8 +24,8 @@ def draw(rows, panels=tuple(PANELS), title=""):
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
             for order, precision in enumerate(precisions):
                 some = [row for row in rows if (row["precision"] or "") == precision]
-                places = [sizes.index(row["batch_size"]) + 0.08 * (order - (len(precisions) - 1) / 2) for row in some]
-                draw_curve(axes, panel, places, some, (precision or "measured")[:20].replace("$", r"\$"), order % 3)
+                positions = [sizes.index(row["batch_size"]) + 0.08 * (order - (len(precisions) - 1) / 2) for row in some]
+                draw_curve(axes, panel, positions, some, (precision or "measured")[:20].replace("$", r"\$"), order % 3)
             axes.set(xticks=range(len(sizes)), xlim=(-0.5, max(len(sizes), 1) - 0.5), xlabel="batch size (images)",
                      ylabel=PANELS[panel], ylim=(0, 1.1 * axes.get_ylim()[1]))
             axes.set_xticklabels(["%d" % size for size in sizes])
@@ -39,7 +39,7 @@ def draw(rows, panels=tuple(PANELS), title=""):
         return data.getvalue()
 
 
-def draw_curve(axes, panel, places, rows, name, order):
+def draw_curve(axes, panel, positions, rows, name, order):
     """The rows of a precision: hollow and large beneath small and filled, so that both are seen where curves coincide."""
     times = [row["latency_ms"] for row in rows]
     if panel == "throughput":
@@ -55,11 +55,11 @@ def draw_curve(axes, panel, places, rows, name, order):
                   ("+x*"[order], [each["p99"] for each in times], name + " P99")]
     bars = [[max(0, value - (low or value)) for low, value in zip(least, values)],
             [max(0, (high or value) - value) for value, high in zip(values, most)]]
-    axes.errorbar(places, values, yerr=bars, label=label, fmt="os^"[order] + ("-", "--", "-.")[order], markersize=9, color="0",
+    axes.errorbar(positions, values, yerr=bars, label=label, fmt="os^"[order] + ("-", "--", "-.")[order], markersize=9, color="0",
                   markerfacecolor="none", capsize=8, linewidth=1)
     for marker, figures, label in points:
         if any(figures):
-            axes.plot(places, [each or float("nan") for each in figures], marker, color="0.4", markersize=5, label=label)
+            axes.plot(positions, [each or float("nan") for each in figures], marker, color="0.4", markersize=5, label=label)
 
 
 def in_words(rows, panel):

@@ -273,7 +273,7 @@ class Candidate:
         self.name = ".".join(keys + ((prefix[:-1],) if prefix else ())) or "."
         heads = [head for head in prefixes(tensors, HEAD) if head == prefix or head not in trunks]
         self.head = heads[0] if len(heads) == 1 else prefix
-        shape = self.shape(self.head, HEAD)
+        shape = self.shape_of(self.head, HEAD)
         self.classes = shape[0] if len(shape) == 2 else 1000
         self.names = {(self.head if name.startswith("fc.") else prefix) + name: name for name in shapes(self.classes)}
         expected = dict(zip(self.names, shapes(self.classes).values()))
@@ -289,7 +289,7 @@ class Candidate:
             "impossible": [] if 2 <= self.classes <= MOST_CLASSES else ["%d classes, not 2 to %d" % (self.classes, MOST_CLASSES)]}
         self.fits = not any(self.problems.values())
 
-    def shape(self, prefix, name):
+    def shape_of(self, prefix, name):
         return self.tensors[prefix + name].shape if prefix + name in self.tensors else ()
 
     def is_part(self, key):
@@ -308,7 +308,7 @@ class Candidate:
         found = [match.groups() for match in map(pattern.match, self.tensors) if match]
         blocks = tuple(max([1 + int(block) for stage, block in found if stage == number] or [0]) for number in "1234")
         depth = DEPTHS.get((self.prefix + "layer1.0.conv3.weight" in self.tensors, blocks), " with blocks %s" % (blocks,))
-        width = self.shape(self.prefix, "layer1.0.conv2.weight")[:2]
+        width = self.shape_of(self.prefix, "layer1.0.conv2.weight")[:2]
         if width and width != WIDTHS[:1] * 2:
             return "%sResNet%s" % ("Wide-" if len(set(width)) == 1 else "grouped ", depth)
         relatives = [RELATIVES[name] for name in RELATIVES if self.prefix + name in self.tensors]

@@ -62,7 +62,7 @@ def stopped(number, frame):
     sys.exit(stop_code)
 
 
-def explain(kind, error, trace):
+def explain_exception(kind, error, trace):
     """sys.excepthook: a package that is missing is a sentence, too, also while the script is still being loaded."""
     if not issubclass(kind, ImportError):
         sys.__excepthook__(kind, error, trace)
@@ -74,7 +74,7 @@ def explain(kind, error, trace):
 for _number in STOPS:
     if signal.getsignal(_number) is not signal.SIG_IGN:  # nohup, and `&` in scripts, ignore Ctrl-C on purpose
         signal.signal(_number, stopped)
-sys.excepthook = explain
+sys.excepthook = explain_exception
 
 
 def run(main):
@@ -118,7 +118,7 @@ def number(least, most):
 
 
 def _number_type(kind, least, most, what):
-    def convert(text):
+    def parse_number(text):
         try:
             value = kind(text)
         except ValueError:
@@ -126,7 +126,7 @@ def _number_type(kind, least, most, what):
         if not least <= value <= most:
             raise argparse.ArgumentTypeError("%r is no %s from %s to %s" % (text, what, least, most))
         return value
-    return convert
+    return parse_number
 
 
 def share(text):

@@ -74,8 +74,8 @@ def external(message):
     return any(external(part) for values in parts for part in values)
 
 
-def model_summary(path, data_bytes, sha256, onnx_sha256, said, given):
-    """What a summary says of a model. said: as described() gives it; given: its input, {dtype, shape of one image}."""
+def model_summary(path, data_bytes, sha256, onnx_sha256, said, model_input):
+    """What a summary says of a model. said: as described() gives it; model_input: its input, {dtype, shape of one image}."""
     return {"path": path, "bytes": data_bytes, "sha256": sha256, "onnx_sha256": onnx_sha256, "weights": said["weights"],
             "weights_sha256": said["weights_sha256"], "recipe": said["recipe"] and said["recipe"].as_json(),
-            "calibration": said["calibration"], "input": {"dtype": given["dtype"], "shape": list(given["shape"])}}
+            "calibration": said["calibration"], "input": {"dtype": model_input["dtype"], "shape": list(model_input["shape"])}}

@@ -38,7 +38,7 @@ def compare_with_published(weights_sha256, images, accuracy):
     return {"figures": figures, "fp16_points": FP16_POINTS, "within_fp16": largest <= FP16_POINTS}
 
 
-def in_words(published):
+def published_in_words(published):
     """What compare_with_published found, as lines."""
     lines = ["%(by)s: Top-1 %(top1)g%% (here %(top1_difference)+.3f), Top-5 %(top5)g%% (%(top5_difference)+.3f)" % row
              for row in published["figures"]]

@@ -21,7 +21,7 @@ YES = ("1", "true", "yes", "y", "t")
 
 # ---- options ----
 
-def add_options(parser, model, model_help):
+def add_engine_options(parser, model, model_help):
     """ais_bench's options that both engines take, and the suite's own."""
     add = parser.add_argument
     add("-m", "--model", metavar=model, required=True, help=model_help)
@@ -53,7 +53,7 @@ def check_options(parser, args):
     args.output_dirname, args.loop = os.path.normpath(name), args.loop or 1
 
 
-def check_output(args, output):
+def check_output_folder(args, output):
     parts = [args.input] + args.input.split(",") if args.input else []
     folders = [part if os.path.isdir(part) else os.path.dirname(part) or "." for part in parts]
     if os.path.realpath(output.folder) in map(os.path.realpath, folders):
@@ -75,7 +75,7 @@ def made_from(args, model_sha256, inputs, engine, device):
     return dict(decisive, machine=machine.description(), cpus=machine.cpus(), **dict(options, **device))
 
 
-def is_kept(args, output, model_sha256, engine, device):
+def are_results_kept(args, output, model_sha256, engine, device):
     """Whether the results are there, whole, and of just this run: then it is said. The model itself is not opened for it."""
     summary = output.earlier()
     if args.overwrite or not summary or summary["made_from"].get("model") != model_sha256:

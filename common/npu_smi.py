@@ -15,7 +15,7 @@ MOUNT = ("start the container with --device /dev/davinci0 --device /dev/davinci_
          "-v /usr/local/Ascend/driver:/usr/local/Ascend/driver")
 
 
-def run(*words):
+def run_program(*words):
     """(exit code, standard output, standard error) of a program that answers within a minute."""
     try:
         process = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
@@ -24,15 +24,10 @@ def run(*words):
     return process.returncode, process.stdout.decode("utf-8", "replace"), process.stderr.decode("utf-8", "replace")
 
 
-def run_python(program, source, *words):
-    """run() of a line of Python, which imports nothing from the current folder, whose json.py may be anybody's."""
-    return run(program, "-c", "import sys; sys.path[:] = filter(None, sys.path)\n" + source, *words)
-
-
 def ask_npu_smi():
     """(the table, "") or ("", what is wrong and what to do)."""
     try:
-        code, table, said = run("npu-smi", "info")
+        code, table, said = run_program("npu-smi", "info")
     except OSError:
         return "", "npu-smi: not found; " + (MOUNT if in_container() else "install the driver")
     if not code:

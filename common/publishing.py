@@ -111,7 +111,7 @@ class Output:
             lines.append(line)
         return (lines[0], lines[1:]) if lines and isinstance(lines[0], dict) else (None, [])
 
-    def write(self, name, data):
+    def write_result(self, name, data):
         """Write a result into the partial folder; returns [XXH3-128, stat_of]."""
         path = os.path.join(self.partial, name)
         try:

@@ -7,7 +7,7 @@ from common.rows import UNKNOWN, at, differ, is_int8, precision_of
 from common.words import say
 
 
-def beside(some, reference):
+def pair_rows(some, reference):
     """[(row, its counterpart)]: the same batch size, INT8 with INT8 and float with float, of whichever engine."""
     there = {(is_int8(row), row["batch_size"]): row for row in reference["rows"]} if reference else {}
     return [(row, there[is_int8(row), row["batch_size"]]) for row in some if (is_int8(row), row["batch_size"]) in there]
@@ -15,40 +15,40 @@ def beside(some, reference):
 
 def check_reference(run, some, reference):
     """Note where the two runs differ; accuracies by other labels or of other images are not put beside each other."""
-    pairs, lacking = beside(some, reference), list(some)
+    pairs, lacking = pair_rows(some, reference), list(some)
     for row, other in pairs:
         lacking.remove(row)
         if differ(row["labels_sha256"], other["labels_sha256"]) or rows.differ_in_images(row, other):
             other.update(top1=None, top5=None)
     for row in lacking if reference else ():
-        run.warn("%s: has no row for %s at batch size %s, which is not compared", reference["path"], precision_of(row),
+        run.note("%s: has no row for %s at batch size %s, which is not compared", reference["path"], precision_of(row),
                  tables.figure(row["batch_size"]))
     for what, key in (("models (weights)", "model.weights_sha256"), ("labels", "labels_sha256"), ("numbers of images", "judged"),
                       ("image contents", "input.set_hash"), ("image contents", "input.images_hash"), ("engines", "engine"),
                       ("devices", "device")):
         if any(differ(at(row, key), at(other, key)) for row, other in pairs):
-            run.warn("%s: that run and this one are of different %s", reference["path"], say(what))
+            run.note("%s: that run and this one are of different %s", reference["path"], say(what))
     return pairs
 
 
 def check_rows(run, some):
     for row in some:
         if row["batch_size_vouched"] is False:
-            run.warn("batch size %s (%s) is not verified: only --batchsize says it, by which ais_bench scales the throughput",
+            run.note("batch size %s (%s) is not verified: only --batchsize says it, by which ais_bench scales the throughput",
                      row["batch_size"], precision_of(row))
         if row["labels_doubt"]:
-            run.warn("%s", row["labels_doubt"])
+            run.note("%s", row["labels_doubt"])
         if row["results"] and row["results"] < row["labelled"]:
-            run.warn("at batch size %s only %d of %d labelled images have a result; the accuracy is of those alone",
+            run.note("at batch size %s only %d of %d labelled images have a result; the accuracy is of those alone",
                      row["batch_size"], row["results"], row["labelled"])
     for row, other in tables.int8_pairs(some):
         source, known = at(row, "model.calibration.source_sha256"), at(other, "model.sha256")
         if source and known and source not in (known, at(other, "model.onnx_sha256")):
-            run.warn("at batch size %s the INT8 model was not made from the float model beside it; quantise again",
+            run.note("at batch size %s the INT8 model was not made from the float model beside it; quantise again",
                      row["batch_size"])
     bits = sorted({str(tables.bits_of(row)) for row in some if is_int8(row) and row["vnni"] is False})
     if bits:
-        run.warn("INT8 ran on a CPU without VNNI, with weights of %s bits: its speed is not that of a server that has it",
+        run.note("INT8 ran on a CPU without VNNI, with weights of %s bits: its speed is not that of a server that has it",
                  " / ".join(bits))
 
 

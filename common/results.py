@@ -183,8 +183,8 @@ class Results:
     def input_of(self, names):
         """What the summary says of the input, and the identity of these images, by names and contents, where that is recorded."""
         pairs = [(name, self.files[name].image) for name in names]
-        identity = None if any(image is None for _, image in pairs) else files.set_hash(pairs)
-        return self.run["input"] and dict(self.run["input"], images_hash=identity)
+        images_hash = None if any(image is None for _, image in pairs) else files.set_hash(pairs)
+        return self.run["input"] and dict(self.run["input"], images_hash=images_hash)
 
     def scores(self, name):
         """The scores of an image as scores.decode gives them; exits where the file is not what the inference wrote."""
@@ -201,7 +201,7 @@ class Results:
                 result.path, values.size, self.classes, "its summary says" if result.hash else "others", AGAIN))
         return values
 
-    def settle(self, least=2, dtype=None):
+    def find_format(self, least=2, dtype=None):
         """Make sure of dtype, classes and probabilities where no summary of ours tells them, by results spread over all; and of
         background: 1 where class 0 is taken for a background class.
 
@@ -229,12 +229,12 @@ class Results:
         return all(each.hash and files.is_same(each.path, each.hash, each.stat) for each in self.files.values())
 
 
-def is_kept(path, made_from, opened):
+def is_json_kept(path, made_from, opened):
     """Whether a JSON file was made from just this, and the opened Results are still what their summaries say."""
     return files.peek_json(path).get("made_from") == made_from and all(each.are_as_written() for each in opened)
 
 
-def check_output(path, opened, inputs, ours, overwrite):
+def check_target(path, opened, inputs, ours, overwrite):
     """files.check_output for what is made of opened Results: nothing that would pass for a result is put among them."""
     parts = [part for each in opened for part in each.parts]
     folder = os.path.realpath(os.path.dirname(path) or ".")
@@ -284,7 +284,7 @@ def require_same_images(first, second, names):
     problem = recipe.difference(first.recipe, second.recipe)
     if problem:
         fail("%s and %s: their images were prepared differently (%s)" % (first.folder, second.folder, problem))
-    same_input = input_of(first) == input_of(second)  # else the .bin files of the same pictures differ, too
+    same_input = model_input(first) == model_input(second)  # else the .bin files of the same pictures differ, too
     for name in names:
         images = [each.files[name].image for each in (first, second)]
         prepared_by_hand = [image is None or image.startswith("bin:") for image in images]
@@ -293,6 +293,6 @@ def require_same_images(first, second, names):
             fail("%s and %s: are of different images (first: %s)" % (first.folder, second.folder, name))
 
 
-def input_of(opened):
+def model_input(opened):
     """The dtype and shape that a Results' model takes, as its summary has them."""
     return (opened.run["model"] or {}).get("input")

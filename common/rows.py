@@ -108,7 +108,7 @@ class Run:
         self._join(fidelities, failed or {})
         self._check()
 
-    def warn(self, text, *values):
+    def note(self, text, *values):
         self.warnings.append(say(text) % values)
 
     def _read(self, path):
@@ -186,7 +186,7 @@ class Run:
             for row in rows:
                 row["fidelity"] = row["fidelity"] or fidelity
             if not rows:
-                self.warn("%s: compares results that no evaluation here is of (of an earlier run, or not judged); it is left "
+                self.note("%s: compares results that no evaluation here is of (of an earlier run, or not judged); it is left "
                           "out, compare again", os.path.basename(fidelity["path"]))
 
     def _judged(self, row):
@@ -197,14 +197,14 @@ class Run:
         summary = here.get(known[0], {})
         row = dict(row, stale=bool(set(known) - set(here) - {None} or beside - set(known)), vnni=summary.get("vnni"),
                    wall=summary.get("wall") if len(known) == 1 else None, loop=summary.get("loop"))
-        told = dict(zip(("precision", "batch_size"), of_name(row["path"])))
+        by_name = dict(zip(("precision", "batch_size"), of_name(row["path"])))
         for key in ("engine", "device", "precision", "batch_size"):
-            row[key] = row[key] or summary.get(key) or told.get(key)
+            row[key] = row[key] or summary.get(key) or by_name.get(key)
         if row["wall"] and row["loop"] > 1:  # each image once, and every run's time
             row["wall"] = dict(row["wall"], images_per_second=None)
         if row["paired"] and self._is_another_now(row["paired"]["baseline"], row["paired"].get("baseline_summary_sha256")):
             row["paired"] = None
-            self.warn("%s: was paired with float results that are not there any more; that is left out, judge again",
+            self.note("%s: was paired with float results that are not there any more; that is left out, judge again",
                       os.path.basename(row["path"]))
         return row
 
@@ -250,7 +250,7 @@ class Run:
                 fail("%s: the accuracy at batch size %s is of the %s %s, but the performance in %s is of %s; make both with one"
                      % (judged["path"], key[1], what.split(".")[0], first, timed["path"], second))
         if timed and differ(judged["device"], timed["device"]):
-            self.warn("%s: was measured on %s, the accuracy on %s", timed["name"], timed["device"], judged["device"])
+            self.note("%s: was measured on %s, the accuracy on %s", timed["name"], timed["device"], judged["device"])
 
     def _check(self):
         """Find what differs between files that should be of one run, and say it."""
@@ -261,12 +261,12 @@ class Run:
                     self.environment.setdefault(what, {}).setdefault(str(value), []).append(summary["name"])
         for what, values in self.environment.items():
             if len(values) > 1:
-                self.warn("the stages did not run with one %s: %s; make them again with one", say(what), with_files(values))
+                self.note("the stages did not run with one %s: %s; make them again with one", say(what), with_files(values))
         judged = [row for row in self.rows if row["top1"] is not None]
         if any(differ(row["labels_sha256"], judged[0]["labels_sha256"]) for row in judged):
-            self.warn("the rows were not judged by equal labels, so their accuracies cannot be compared; judge them all again")
+            self.note("the rows were not judged by equal labels, so their accuracies cannot be compared; judge them all again")
         if any(differ_in_images(row, judged[0]) for row in judged):
-            self.warn("the rows are not all of the same images, so their accuracies cannot be compared; infer them all on the "
+            self.note("the rows are not all of the same images, so their accuracies cannot be compared; infer them all on the "
                       "same files")
 
 

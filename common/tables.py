@@ -66,13 +66,13 @@ def common(rows):
         others = {at(other, "model.weights_sha256") for other in rows if at(other, "model.weights") == name} - {None}
         return "%s (%s)" % (name, sha256[:8]) if name and sha256 and len(others) > 1 else name
 
-    def recipe(row):
+    def preprocessing(row):
         fields = at(row, "input.recipe")
         return fields and ", ".join("%s %s" % (say(key), value) for key, value in fields.items() if type(value) in (int, str))
 
     above, own, judged = [], [], [row for row in rows if row["top1"] is not None]
     columns = [("Engine", lambda row: row["engine"]), ("Device", lambda row: row["device"]), ("Model", model),
-               ("Data set", lambda row: row["dataset"]), ("Preprocessing", recipe), ("Images", images)]
+               ("Data set", lambda row: row["dataset"]), ("Preprocessing", preprocessing), ("Images", images)]
     if any(differ(row["labels_sha256"], judged[0]["labels_sha256"]) for row in judged):
         columns.append(("Labels", lambda row: row["labels"] and "%s (%s)" % (row["labels"], row["labels_sha256"][:8])))
     if any(differ_in_images(row, judged[0]) for row in judged):
@@ -120,14 +120,14 @@ def results(rows, own):
 
 def int8_tables(rows):
     """What INT8 costs, image by image against the float results; what it gains, and what it was calibrated on."""
-    def verdict(paired):
+    def mlperf_verdict(paired):
         return say("passes with %.2f%%" if paired["passes"] else "FAILS with %.2f%%") % (100 * paired["ratio"])
 
     lines = []
     for row in filter(is_int8, rows):
         line, paired = {"row": row, "what": say("not compared image by image")}, row["paired"]
         if paired:
-            lines.append(dict(paired["top1"], row=row, what="Top-1", verdict=verdict(paired["mlperf"])))
+            lines.append(dict(paired["top1"], row=row, what="Top-1", verdict=mlperf_verdict(paired["mlperf"])))
             line = dict(paired["top5"], row=row, what="Top-5")
         lines.append(line)
     price = make_table(
@@ -153,7 +153,7 @@ def int8_tables(rows):
     return {"price": price, "gain": gain}
 
 
-def beside(pairs, reference):
+def reference_table(pairs, reference):
     first = reference["rows"][0] if pairs else {}
     words = (reference["path"], first["engine"], first["device"], reference["date"]) if pairs else ("",) * 4
     return make_table(say("Beside %s (%s on %s, %s)") % tuple(word or say(UNKNOWN) for word in words),
@@ -222,7 +222,7 @@ def all_tables(run, rows, own, gates, pairs, reference, fidelities, names):
         results=results(rows, own),
         gates=make_table(say("Verdicts"), gates, ("Verdict", lambda gate: "PASS" if gate["passes"] else "FAIL"),
                          ("What", "text")),
-        **int8_tables(rows), reference=beside(pairs, reference), intervals=make_table(
+        **int8_tables(rows), reference=reference_table(pairs, reference), intervals=make_table(
             say("95 % intervals"), [row for row in rows if row["top1"] is not None or row["runs"]], *ROW,
             ("Top-1 %", "top1_interval95"), ("Top-5 %", "top5_interval95"), ("images/s", "images_per_second_interval95"),
             ("runs", "runs")),

@@ -13,7 +13,7 @@ from common import command, machine
 CHUNK = 8  # jobs a worker takes at a time: few enough that all finish together, many enough to keep traffic small
 
 
-def run(function, jobs, dtype, what, unit="file", count=None):
+def run_jobs(function, jobs, dtype, what, unit="file", count=None):
     """What function(*job) gives for each job, as an array of a structured dtype, whose field "done" is set by this.
 
     The processes (count, or as many as there are CPUs) are forks, so function and jobs may be anything; the first Failure or

@@ -208,7 +208,7 @@ def test_calibration_on_zeros_and_on_noise_of_another_scale_is_refused_as_poor(t
     images_folder(tmp_path / "prep_dataset", 40)
     prep = tmp_path / "prep_dataset"
     manifest = prepared.read_manifest(str(prep))
-    for image in resnet34_quantize.choose(list(manifest.values()), 0, 500)[0]:
+    for image in resnet34_quantize.split_inputs(list(manifest.values()), 0, 500)[0]:
         path = prep / (image.name + ".bin")
         path.write_bytes((np.random.RandomState(0).uniform(0, largest, (3, SIDE, SIDE))).astype("<f4").tobytes())
         manifest[image.name] = image._replace(bin_hash=files.xxh(path.read_bytes()), bin_stat=files.stat_of(path.stat()))
@@ -252,7 +252,7 @@ def inputs_of(net):
 def judged(net, proto):
     """What the two judgements, broken and poor, say of a quantised model."""
     (model, found), data = inputs_of(net), proto.SerializeToString()
-    images = resnet34_quantize.choose(found, 0, 20)[1]
+    images = resnet34_quantize.split_inputs(found, 0, 20)[1]
     with commands.progress(40, "image", "compare") as bar:
         expected, actual = (int8.scores_of(int8.open_session(each, "it"), model, images, bar) for each in (model.data, data))
     return (int8.broken(model.proto, data, model, images),
@@ -302,7 +302,7 @@ def test_a_signed_qoperator_model_whose_zero_points_are_lost_is_refused(net):
     quantize = importlib.import_module("onnxruntime.quantization.quantize")
     model, found = inputs_of(net)
     with commands.progress(20, "image", "calibrate") as bar:
-        reader = resnet34_quantize.Reader(resnet34_quantize.choose(found, 0, 20)[0], model, bar)
+        reader = resnet34_quantize.Reader(resnet34_quantize.split_inputs(found, 0, 20)[0], model, bar)
         reader.left = 20
         quantize.quantize_static(str(net / "net.onnx"), str(net / "s8s8.onnx"), reader,
                                  quant_format=quantize.QuantFormat.QOperator,

@@ -711,7 +711,7 @@ def in_chinese(source):
     """The texts of a module that are translated: what say() and warn() are given, and the columns' headings."""
     found = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("say", "warn"):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in ("say", "note"):
             found |= {each.value for each in ast.walk(node.args[0]) if isinstance(each, ast.Constant) and type(each.value) is str}
         if isinstance(node, ast.Tuple) and len(node.elts) in (2, 3) and isinstance(getattr(node.elts[0], "value", None), str):
             found.add(node.elts[0].value)

@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 def opened(folder):
     found = results.Results(str(folder))
-    found.settle()
+    found.find_format()
     return found
 
 
@@ -194,7 +194,7 @@ def test_an_output_is_put_neither_among_the_results_nor_over_what_is_read(folder
     path, found = record(folder), opened(folder)
 
     def check(target, overwrite=False):
-        results.check_output(str(target), [found], [str(tmp_path / "labels")], lambda path: False, overwrite)
+        results.check_target(str(target), [found], [str(tmp_path / "labels")], lambda path: False, overwrite)
 
     (tmp_path / "labels").write_text("a 1\n")
     (tmp_path / "alien").write_text("x")
@@ -211,14 +211,14 @@ def test_a_json_is_kept_for_the_same_inputs_while_the_results_are_as_written(fol
     record(folder)
     found, path = opened(folder), str(tmp_path / "made.json")
     made_from = {"version": 1, "summary": found.sha256}
-    assert not results.is_kept(path, made_from, [found])
+    assert not results.is_json_kept(path, made_from, [found])
     for text in ("[1]", "{", '{"made_from": 5}'):
         (tmp_path / "made.json").write_text(text)
-        assert not results.is_kept(path, made_from, [found])
+        assert not results.is_json_kept(path, made_from, [found])
     (tmp_path / "made.json").write_text(json.dumps({"made_from": made_from}))
-    assert results.is_kept(path, made_from, [found]) and not results.is_kept(path, dict(made_from, version=2), [found])
+    assert results.is_json_kept(path, made_from, [found]) and not results.is_json_kept(path, dict(made_from, version=2), [found])
     write_result(folder, "a", SCORES["d"], "bin")
-    assert not results.is_kept(path, made_from, [found])
+    assert not results.is_json_kept(path, made_from, [found])
 
 
 def test_results_of_onnx_infer_are_read_with_all_that_it_recorded(small, tmp_path):

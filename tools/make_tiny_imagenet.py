@@ -36,7 +36,7 @@ SIZES = [(500, 375), (500, 333), (375, 500), (500, 500), (640, 480), (333, 500),
          (500, 375), (160, 120), (500, 375), (1280, 960), (500, 334), (96, 128), (500, 375), (900, 180)]
 
 
-def draw(kind, random, size):
+def draw_image(kind, random, size):
     """One RGB image (uint8, height x width x 3) of drawing class 0..15: one of 4 stripe directions, one of 4 hues.
 
     Both wander from image to image, over a cluttered background with noise, so that neighbours are confused at times.
@@ -57,10 +57,10 @@ def draw(kind, random, size):
     return np.clip(np.round(picture), 0, 255).astype(np.uint8)
 
 
-def encode(number, kind, random):
+def encode_image(number, kind, random):
     """The bytes of image number 1 to 64, a drawing of a class."""
     from PIL import Image
-    image = Image.fromarray(draw(kind, random, SIZES[number % len(SIZES)]))
+    image = Image.fromarray(draw_image(kind, random, SIZES[number % len(SIZES)]))
     # Without chroma subsampling: old and new Pillow then encode alike and decode within one level of each other.
     options = {"format": "JPEG", "quality": 95, "subsampling": 0}
     if number % 32 == 5:  # ImageNet's oddities: 2 % greyscale, a few CMYK, one PNG under a .JPEG name, EXIF
@@ -84,12 +84,12 @@ def make_images():
     random = np.random.RandomState(SEED)
     kinds = random.permutation(np.arange(IMAGES) % len(CLASSES))
     for number, kind in enumerate(kinds, 1):
-        yield PICTURES[number - 1], encode(number, kind, random)
+        yield PICTURES[number - 1], encode_image(number, kind, random)
     lines = ["%s %d\n" % (os.path.basename(picture), CLASSES[kind]) for picture, kind in zip(PICTURES, kinds)]
     yield LABELS, "".join(lines).encode()
 
 
-def class_names():
+def names_text():
     """The bytes of class_names.txt: a line for each of the 1000 classes."""
     names = ["never drawn"] * 1000
     for kind, index in enumerate(CLASSES):
@@ -166,7 +166,7 @@ def fit(torch, model):
                                  transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
     random = np.random.RandomState(SEED + 2)
     kinds = np.arange(FITTED_ON) % len(CLASSES)
-    images = torch.stack([recipe(Image.fromarray(draw(kind, random, (384, 288)))) for kind in kinds])
+    images = torch.stack([recipe(Image.fromarray(draw_image(kind, random, (384, 288)))) for kind in kinds])
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
@@ -204,7 +204,7 @@ def present_in(folder):
     return sorted(name for name in names if name not in (RECORD, LOCK) and not files.TEMPORARY.fullmatch(os.path.basename(name)))
 
 
-def write_record(folder, hashes):
+def write_hashes(folder, hashes):
     """hashes: {name: SHA-256} of what was made, or None as long as it is being made."""
     files.write(os.path.join(folder, RECORD), json.dumps({"version": VERSION, "files": hashes}, indent=1).encode())
 
@@ -233,20 +233,20 @@ def to_do(folder, overwrite):
 def make_files():
     """Yields (name, bytes) of all that is made."""
     yield from make_images()
-    yield NAMES, class_names()
+    yield NAMES, names_text()
     yield WEIGHTS, make_weights()
 
 
-def make(folder):
+def make_folder(folder):
     """Write it all; the record before them says that they are ours, and after them that they are whole."""
     os.makedirs(os.path.join(folder, "val"), exist_ok=True)
     lock = files.lock(folder, LOCK)
-    write_record(folder, None)
+    write_hashes(folder, None)
     hashes = {}
     for name, data in make_files():
         files.write(os.path.join(folder, name), data)
         hashes[name] = files.sha256(data)
-    write_record(folder, hashes)
+    write_hashes(folder, hashes)
     os.close(lock)
 
 
@@ -261,7 +261,7 @@ def main():
         sys.stdout.write(reason and reason + "\n")
         return bool(reason)
     if reason:
-        make(args.folder)
+        make_folder(args.folder)
     kept = "" if reason else "kept: "
     print("%s%s: %d images, their labels, and %s fitted on %d others" % (kept, args.folder, IMAGES, WEIGHTS, FITTED_ON))
 

@@ -85,13 +85,13 @@ def read_text(data, source):
     return rows
 
 
-def check_against_ids(rows, places, source):
+def check_against_ids(rows, positions, source):
     """Exit where a class that is written as a number is not that of the WordNet id in the image's path."""
     for (folder, file), number in rows.items():
         found = WORDNET_ID.search(os.path.join(folder, file))
-        if found and places.get(found.group(), int(number)) != int(number):
+        if found and positions.get(found.group(), int(number)) != int(number):
             fail("%s: %s has class %s there, but its id is ImageNet's class %d; make labels of the folders, or --own-classes"
-                 % (source, os.path.join(folder, file), number, places[found.group()]))
+                 % (source, os.path.join(folder, file), number, positions[found.group()]))
 
 
 # ---- folders ----
@@ -199,27 +199,27 @@ def wordnet_ids():
 
 def number_classes(rows, args):
     """({class as written: number}, what they are in words, names of the classes or None for ImageNet's)."""
-    places = {wordnet_id: place for place, wordnet_id in enumerate(wordnet_ids())}
+    positions = {wordnet_id: position for position, wordnet_id in enumerate(wordnet_ids())}
     written = set(rows.values())
     numbers = {int(each) for each in written} if all(re.fullmatch("[0-9]+", each) for each in written) else set()
     if args.devkit:
         ids = ids_of_kit(args.devkit)
         if not written <= set(ids):
             fail("%s: the kit's classes are 1 to %d, but here is %s" % (args.source, CLASSES, min(written - set(ids))))
-        return {each: places[ids[each]] for each in written}, OF_IMAGENET + "the kit's numbers", None
+        return {each: positions[ids[each]] for each in written}, OF_IMAGENET + "the kit's numbers", None
     if args.own_classes:
         return number_own(written, numbers, args)
     if any(WORDNET_ID.fullmatch(each) for each in written):
-        strange = sorted(written - set(places))
+        strange = sorted(written - set(positions))
         if strange:
             fail("%s: %s is none of ImageNet's %d classes; --own-classes numbers all among themselves"
                  % (args.source, strange[0], CLASSES))
-        return {each: places[each] for each in written}, OF_IMAGENET + "WordNet id", None
+        return {each: positions[each] for each in written}, OF_IMAGENET + "WordNet id", None
     if numbers == set(range(1, CLASSES + 1)):
         fail("%s: its classes are 1 to 1000: the development kit's own numbers, which are in another order (then name the kit: "
              "--devkit %s), or classes of your own (--own-classes)" % (args.source, labels.KIT))
     if numbers and not os.path.isdir(args.source):
-        check_against_ids(rows, places, args.source)
+        check_against_ids(rows, positions, args.source)
         return {each: int(each) for each in written}, "classes, numbered as there", None
     if numbers == set(range(CLASSES)):
         return {each: int(each) for each in written}, OF_IMAGENET + "number", None

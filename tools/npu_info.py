@@ -26,7 +26,7 @@ import shutil
 
 from common import ascend, machine
 from common.command import fail, one_line
-from common.npu_smi import (JOIN_GROUP, ask_npu_smi, denied_files, find_devices, processes_on, read_table, run_python,
+from common.npu_smi import (JOIN_GROUP, ask_npu_smi, denied_files, find_devices, processes_on, read_table, run_program,
                             soc_version_of, wrong_with)
 
 PREPARED_GB, FREE_MEMORY_MB = 30.1, 1024  # of 50000 images in float32; below it, a model of batch size 64 may find no room
@@ -44,6 +44,11 @@ def version(name):
 modules = [name for name in sys.argv[1:] if lacks(name)]
 print(json.dumps([list(sys.version_info[:2]), version("numpy"), version("google.protobuf"), modules]))
 """
+
+
+def run_source(program, source, *words):
+    """run_program() of a line of Python, which imports nothing from the current folder, whose json.py may be anybody's."""
+    return run_program(program, "-c", "import sys; sys.path[:] = filter(None, sys.path)\n" + source, *words)
 
 
 def the_soc_version(wanted):
@@ -123,7 +128,7 @@ def check_cann(chips):
 
 def check_python(version):
     program = shutil.which("python3") or sys.executable
-    code, answer, said = run_python(program, PROBE, *ascend.MODULES)
+    code, answer, said = run_source(program, PROBE, *ascend.MODULES)
     if code:
         yield "error", "CANN's Python", "%s does not run: %s" % (program, one_line(said, 200))
         return
@@ -155,7 +160,7 @@ def check_ais_bench():
     """In processes of their own: a compiled package that does not fit can end its process."""
     this = "this Python (%s)" % sys.executable
     for package in ("ais_bench", "aclruntime"):
-        code, _, said = run_python(sys.executable, "import " + package)
+        code, _, said = run_source(sys.executable, "import " + package)
         paths = [path for folder in sys.path for path in glob.glob(os.path.join(glob.escape(folder), package + ".cpython-*.so"))]
         built = re.findall(r"\.cpython-3(\d+)m?-", " ".join(map(os.path.basename, paths)))
         if not code:
@@ -198,13 +203,14 @@ def check(wanted, quick, for_atc):
 
 
 def main():
-    def numbers(text):
+    def device_numbers(text):
         if not re.match(r"[0-9]{1,3}(,[0-9]{1,3})*$", text):
             raise argparse.ArgumentTypeError("%r is no number of a device" % text)
         return [int(number) for number in text.split(",")]
 
     parser = argparse.ArgumentParser(description="What this host has of Ascend, as JSON, and what of it is wrong.")
-    parser.add_argument("--device", metavar="N", type=numbers, help="only these devices, separated by commas (default: all)")
+    parser.add_argument("--device", metavar="N", type=device_numbers,
+                        help="only these devices, separated by commas (default: all)")
     parser.add_argument("--quick", action="store_true", help="with --check: only what is wrong with inference")
     parser.add_argument("--compile", action="store_true", help="with --check --quick: only what is wrong with atc")
     what = parser.add_mutually_exclusive_group()

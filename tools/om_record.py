@@ -13,23 +13,16 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) 
 from common import command
 
 import argparse
-import json
 import re
 import tempfile
 
 import numpy as np
 
-from common import ascend, files, graph, npu_smi
-from common.command import fail, one_line
+from common import ais_bench, ascend, files, graph
+from common.command import fail
 
 VERSION = 1  # of the command that run_atc.sh gives atc; raised when that changes what an .om computes
 EXACT = {"--precision_mode=force_fp32", "--precision_mode=must_keep_origin_dtype", "--precision_mode_v2=origin"}
-# In a process of its own, since loading the compiled package or the model can end it: [[shape, bytes] ...] of inputs and outputs.
-ASK = """import aclruntime, json, sys
-session = aclruntime.InferenceSession(sys.argv[1], int(sys.argv[2]), aclruntime.session_options())
-values = [[[list(each.shape), each.realsize] for each in some] for some in (session.get_inputs(), session.get_outputs())]
-with open(sys.argv[3], "w") as file: json.dump(values, file)
-"""
 
 
 class Om:
@@ -52,7 +45,7 @@ class Om:
                      "calibration": model.calibration, "aipp": self.aipp and os.path.basename(self.cfg),
                      "input": self.input, "outputs": self.outputs}
 
-    def is_kept(self):
+    def is_compiled(self):
         """So is one that was compiled by hand, of which CANN, and maybe the chip, are not known."""
         known = (files.record_of(self.path) or {}).get("made_from", {})
         unknown = {key: None for key in ("soc_version", "cann") if known.get(key, "") is None}
@@ -60,7 +53,7 @@ class Om:
 
 
 def plan(args, oms, model):
-    kept = [om for om in oms if not args.overwrite and om.is_kept()]
+    kept = [om for om in oms if not args.overwrite and om.is_compiled()]
     foreign = [om for om in oms if not args.overwrite and not files.is_recorded(om.path)]
     to_make = [om for om in oms if om not in kept + foreign]
     if args.check:
@@ -89,34 +82,24 @@ def finish(args, oms):
 def record(args, model):
     """The record of an .om compiled by hand, when its name, the options and aclruntime, where that opens it, agree."""
     files.check_output(args.om + ".json", [args.onnx, args.om])
-    named, one = re.search(r"bs(\d+)", os.path.basename(args.om)), args.batch_sizes.strip()  # several: run_atc.sh's default
-    values, problem = ask(args)
-    sizes = {"its name": named and int(named.group(1)), "--batch-sizes": one.isdigit() and int(one),
-             "aclruntime": values and values[0][0][0][0]}
+    named, wanted = re.search(r"bs(\d+)", os.path.basename(args.om)), args.batch_sizes.strip()  # several: run_atc.sh's default
+    with tempfile.TemporaryDirectory() as folder:
+        values, problem = ais_bench.ask_om(args.om, args.device or "0", folder)
+    sizes = {"its name": named and int(named.group(1)), "--batch-sizes": wanted.isdigit() and int(wanted),
+             "aclruntime": values and values[0][0][1][0]}
     if len(set(filter(None, sizes.values()))) != 1:
         known = " but ".join("%d by %s" % (size, source) for source, size in sizes.items() if size)
         fail("%s: its batch size is %s; pass the right one with --batch-sizes, or another .om" % (args.om, known or "not known"))
     om = Om(args, model, args.om, next(filter(None, sizes.values())), None)  # today's CANN need not be the one that compiled it
     if values and [len(part) for part in values] != [1, len(om.outputs)]:
         fail("%s: has %d inputs and %d outputs, %s not" % (args.om, len(values[0]), len(values[1]), args.onnx))
-    for (shape, size), value in zip(sum(values or [], []), [om.input] + om.outputs):
+    for (_, shape, size), value in zip(sum(values or [], []), [om.input] + om.outputs):
         if shape != [om.more["batch_size"]] + value["shape"] or size != np.prod(shape) * np.dtype(value["dtype"]).itemsize:
             fail("%s: its %s has shape %s and %d bytes, %s has %s %s an image; it was not compiled from that in this way" % (
                 args.om, value["name"], shape, size, args.onnx, value["dtype"], value["shape"]))
     files.finish_recorded(args.om, om.made_from, **om.more)
     compared = "input, outputs and batch size" if values else "nothing but its name, since " + problem
     print("recorded: %s.json, batch size %d; compared with %s: %s" % (args.om, om.more["batch_size"], args.onnx, compared))
-
-
-def ask(args):
-    """([[shape, bytes] ...] of inputs and outputs as aclruntime sees them, "") or (None, why not)."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "values")
-        code, _, said = npu_smi.run_python(sys.executable, ASK, os.path.abspath(args.om), args.device or "0", path)
-        if code:
-            return None, "aclruntime does not open it (%s)" % one_line((said.splitlines() or ["no reason given"])[-1], 200)
-        with open(path) as file:
-            return json.load(file), ""
 
 
 def main():

@@ -46,11 +46,11 @@ def stages(text):
 
 def matching(pattern, example):
     """A type for argparse: a text of this form."""
-    def convert(text):
+    def match_pattern(text):
         if not re.match(pattern + r"\Z", text):
             raise argparse.ArgumentTypeError("%r is not as %s" % (text, example))
         return text
-    return convert
+    return match_pattern
 
 
 def path(text):
