@@ -229,7 +229,7 @@ main() {
   read_options "$@"
   trap 'stopped 130' INT
   trap 'stopped 143' TERM
-  if [ -z "${option[check]}" ]; then lock_output "$output" "$shard"; fi
+  if [ -z "${option[check]}" ]; then lock_output "$output" "$shard"; elif [ ! -d "$output" ]; then exit 1; fi
   choose_engine
   check_packages
   [ -z "${option[demo]}" ] || must export "$PYTHON" "${here}tools/make_tiny_imagenet.py" "$output/tiny-imagenet"

@@ -102,7 +102,7 @@ def test_a_batch_size_that_fails_shows_dashes_and_the_others_still_run(fail, sai
 def test_another_cann_compiles_and_infers_again(kept, tiny, tmp_path):
     folder, toolkit = back_to(kept[0], "finished"), tmp_path / "toolkit"
     toolkit.mkdir()
-    (toolkit / "ascend_toolkit_install.info").write_text("version=8.0.RC1\n")
+    (toolkit / "ascend_toolkit_install.info").write_text("version=9.0.0\n")
     env = dict(dressed(tmp_path), ASCEND_TOOLKIT_HOME=str(toolkit))
     said = succeeds("run_infer.sh", *data_options(tiny, folder, "--fidelity", "3"), env=env).stdout
     assert "ATC run success" in said
