@@ -71,6 +71,7 @@ def explain_exception(kind, error, trace):
                      % (one_line(error), sys.executable))
 
 
+signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)  # who starts a command may have them blocked, and it would inherit that
 for _number in STOPS:
     if signal.getsignal(_number) is not signal.SIG_IGN:  # nohup, and `&` in scripts, ignore Ctrl-C on purpose
         signal.signal(_number, stopped)

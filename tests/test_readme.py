@@ -36,7 +36,8 @@ def furnish(folder, tiny):
         shutil.copytree(str(REPOSITORY / name), str(folder / name))
     shutil.copy(str(REPOSITORY / "report.zh.json"), str(folder))
     # The demo's data is a copy of what this very script made for the session: it takes 25 seconds of one CPU.
-    (folder / "tools" / "make_tiny_imagenet.py").write_text("import shutil, sys\nshutil.copytree(%r, sys.argv[1])\n" % str(tiny))
+    (folder / "tools" / "make_tiny_imagenet.py").write_text(
+        "import os, shutil, sys\nos.path.exists(sys.argv[1]) or shutil.copytree(%r, sys.argv[1])\n" % str(tiny))
     for name in ("bike", "cup"):  # somebody's own pictures, with equal names, and weights of two classes
         (folder / "pictures" / name).mkdir(parents=True)
         for number in range(1, 5):
