@@ -86,6 +86,7 @@ def are_results_kept(args, output, model_sha256, engine, device):
             own = from_json(model["recipe"], output.summary_path) if model["recipe"] else None
             inputs = prepared.find_inputs(args.input, model["input"]["dtype"], model["input"]["shape"], args.model, own,
                                           args.limit, model.get("any_layout", False))
+            prepared.require_content(inputs.files)
         if bool(args.input) != want or made_from(args, model_sha256, inputs, engine, device) != summary["made_from"]:
             return False
         if not output.is_whole(summary):
