@@ -185,9 +185,10 @@ def test_a_safetensors_file_is_read(weights, tmp_path):
     for there in cases:
         path = str(tmp_path / "w.safetensors")
         if there is weights:
-            save_arrays({key: value.numpy() for key, value in there.items()}, path)
+            save_arrays({key: np.array(value.numpy(), order="C") for key, value in there.items()}, path)
         else:
-            importlib.import_module("safetensors.torch").save_file({key: value.contiguous() for key, value in there.items()}, path)
+            tensors = {key: value.contiguous() for key, value in there.items()}
+            importlib.import_module("safetensors.torch").save_file(tensors, path)
         arrays, classes, line = take((tmp_path / "w.safetensors").read_bytes())
         assert are(arrays, {key.replace("model.", ""): value for key, value in there.items()}) and classes == 10
     assert line == 'the whole file' + ', prefix "model."' * (len(cases) - 1)
