@@ -25,9 +25,7 @@ commands=() failed=() verdict="" prepared="" graph="" precisions=fp32 parts=("")
 # shellcheck source=common/cann.sh
 . "${here:-./}common/cann.sh"
 
-say() {
-  [ -n "${option[quiet]}" ] || printf '%s\n' "$*"
-}
+say() { [ -n "${option[quiet]}" ] || printf '%s\n' "$*"; }
 
 read_options() {
   local file key value status=0
@@ -50,14 +48,10 @@ selected() {
   [[ ,${option[stages]}, == *",$1,"* ]]
 }
 
-# Does a stage that was selected use what this one leaves?
+# Does a stage that was selected use what this one leaves? Images need no model, and pure inference needs no images.
 needed() {
-  local word users
-  case $1 in
-    export | compile) users=compile,infer,evaluate,perf,report ;;
-    preprocess) users=infer,evaluate,report ;;
-    *) users=${ALL_STAGES#*"$1"} ;;
-  esac
+  local word users=${ALL_STAGES#*"$1",}
+  case $1 in export | compile) users=${users/preprocess,/} ;; *) users=${users/perf,/} ;; esac
   for word in ${option[stages]//,/ }; do
     [[ ,$users, != *",$word,"* ]] || return 0
   done
@@ -77,8 +71,7 @@ stage() {
     say "== $part: is to be done" && exit 1
   fi
   [ "$part" != perf ] || again+=${option[force_perf]}
-  say "== $part"
-  say "$(show "$@")"
+  say "== $part"$'\n'"$(show "$@")"
   if [ -n "${option[quiet]}" ] && [ "$part" != report ]; then exec 7>/dev/null; else exec 7>&1; fi
   run_child "$@" ${again:+--overwrite} >&7 || status=$?
   if [ "$status" -eq 3 ] && [[ $part =~ ^(evaluate|report)$ ]]; then # a verdict against the results is no failure of the stage
@@ -109,8 +102,7 @@ choose_engine() {
   if [ "$engine" = ais_bench ]; then "$PYTHON" "${here}tools/npu_info.py" --check --quick --device "${option[device]}" || exit 1; fi
 }
 
-# Exports are made for ONNX Runtime, for atc, and for the reference that --fidelity compares an .om with.
-exports() {
+exports() { # for ONNX Runtime, for atc, or for the reference that --fidelity compares an .om with
   [ "$engine" = onnxruntime ] || [ -z "$om" ] || [ -n "${option[fidelity]}" ]
 }
 
