@@ -193,7 +193,8 @@ def check(wanted, quick, for_atc):
     if not quick or for_atc:
         findings += check_cann([chip["chip"] for chip in read_table(ask_npu_smi()[0])])
     if not quick:
-        for level, thing, text in findings + list(check_disk()):
+        findings += check_disk()
+        for level, thing, text in findings:
             print("%s: %s%s" % (thing, "ok, " if level == "ok" else "", one_line(text)))
         return int(any(finding[0] != "ok" for finding in findings))
     for level, thing, text in findings:
