@@ -21,7 +21,6 @@ import io
 import logging
 import shlex
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -187,16 +186,14 @@ def run_amct(model, inputs, work):
             "--input_shape", "%s:%s" % (model.input["name"], ",".join(map(str, [batch_size] + model.input["shape"]))),
             "--data_dir", data_dir, "--data_types", "float32"]
     print(" ".join(map(shlex.quote, line)), flush=True)
-    stops = set(command.STOPS)
-    signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # one between the start and `try` would leave AMCT running
-    process = subprocess.Popen(line, cwd=work, stdin=subprocess.DEVNULL,  # it leaves an amct_log folder where it runs
-                               preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, stops))
+    process = None
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
+        with command.stops_held():  # one inside Popen would leave AMCT running
+            process = subprocess.Popen(line, cwd=work, stdin=subprocess.DEVNULL)  # it leaves an amct_log folder where it runs
         while process.poll() is None:  # no wait(): it would not notice a signal that comes just before its system call
             time.sleep(0.05)
     finally:
-        if process.poll() is None:
+        if process and process.poll() is None:
             process.terminate()
             process.wait()
     deploy, fake_quant = prefix + "_deploy_model.onnx", prefix + "_fake_quant_model.onnx"

@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 
-from common import ascend, files, machine
+from common import ascend, command, files, machine
 from common.command import fail, one_line
 from common.npu_smi import VISIBLE
 
@@ -48,10 +48,12 @@ def run_python(words, folder, show=False, output=None):
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(entries), PYTHONSAFEPATH="1")
     out, err = (os.path.join(folder, name) for name in ("stdout", "stderr"))
     with open(out, "wb") as written, open(err, "wb") as errors, open(out, "rb") as reader:
-        process = subprocess.Popen([sys.executable] + list(words), cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-                                   stdout=written, stderr=errors, start_new_session=True,
-                                   pass_fds=[output.held] if output else [])
+        process = None
         try:
+            with command.stops_held():  # one inside Popen would leave it running
+                process = subprocess.Popen([sys.executable] + list(words), cwd=folder, env=environment, stdout=written,
+                                           stderr=errors, stdin=subprocess.DEVNULL, start_new_session=True,
+                                           pass_fds=[output.held] if output else [])
             if output:
                 os.write(output.held, b" %d" % process.pid)
             while process.returncode is None:
@@ -61,7 +63,8 @@ def run_python(words, folder, show=False, output=None):
                     sys.stdout.write(reader.read().decode("utf-8", "replace"))
                     sys.stdout.flush()
         finally:
-            end(process)
+            if process:
+                end(process)
     return process.returncode, "\n".join(files.read(path)[-20000:].decode("utf-8", "replace") for path in (out, err))
 
 

@@ -4,6 +4,7 @@ A script imports this before all else, so that Ctrl-C and a missing package end 
 with `command.run(main)`. Exit codes: 0 done; 1 failed; 2 wrong usage; 3 a verdict against the results; 130, 143 stopped.
 """
 import argparse
+import contextlib
 import math
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 stop_code = 0  # the exit code, once a signal has come
+holding, held = False, []  # whether stops wait, and those that do
 
 
 class Failure(Exception):
@@ -51,6 +53,9 @@ def progress(total, unit, what, initial=0):
 def stopped(number, frame):
     """Ctrl-C, or the SIGTERM of a scheduler: a sentence, then SystemExit, which ends all `with` and `finally` on its way."""
     global stop_code
+    if holding:
+        held.append(number)
+        return
     for each in STOPS:
         signal.signal(each, signal.SIG_IGN)
     stop_code = 128 + number
@@ -60,6 +65,19 @@ def stopped(number, frame):
     except OSError:
         pass
     sys.exit(stop_code)
+
+
+@contextlib.contextmanager
+def stops_held():
+    """A block that no stop interrupts: it comes at its end. Blocking the signals would leave them to a library's threads."""
+    global holding
+    holding = True
+    try:
+        yield
+    finally:
+        holding = False
+        if held:
+            stopped(held[0], None)
 
 
 def explain_exception(kind, error, trace):

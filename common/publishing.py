@@ -6,7 +6,6 @@ OUTPUT/DIRNAME_summary.json; killed in between, the next run (or reader) finds t
 import json
 import os
 import shutil
-import signal
 
 from common import command, files, results
 from common.command import fail
@@ -127,12 +126,11 @@ class Output:
             remove(os.path.join(self.partial, name))
         files.write(os.path.join(self.partial, PENDING), json.dumps(summary, allow_nan=False).encode())
         self.earlier()  # again: somebody's files may have come meanwhile
-        signal.pthread_sigmask(signal.SIG_BLOCK, command.STOPS)  # they come when this is done
-        if os.path.isdir(self.folder):
-            os.rename(self.folder, os.path.join(self.partial, OLD))
-        os.rename(self.partial, self.folder)
-        self.settle()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, command.STOPS)
+        with command.stops_held():
+            if os.path.isdir(self.folder):
+                os.rename(self.folder, os.path.join(self.partial, OLD))
+            os.rename(self.partial, self.folder)
+            self.settle()
 
     def discard(self):
         shutil.rmtree(self.partial, ignore_errors=True)

@@ -28,8 +28,9 @@ def run_jobs(function, jobs, dtype, what, unit="file", count=None):
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, command.STOPS)  # until a worker has its own handlers
     try:
         try:
-            for worker in workers:
-                worker.start()
+            with command.stops_held():  # one inside start() would leave a worker that nobody knows
+                for worker in workers:
+                    worker.start()
         except OSError as error:
             command.fail("worker processes cannot be started: %s" % error.strerror)
         finally:

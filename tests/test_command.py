@@ -44,6 +44,13 @@ def test_a_stop_is_a_sentence_and_128_more_than_the_signal_and_finally_is_done(n
     assert process.stderr == "stopped; what was finished is kept, the same line goes on\n"
 
 
+def test_a_stop_within_a_held_block_comes_at_its_end_also_with_threads_that_could_take_it():
+    process = run("import os, threading, time\nthreading.Thread(target=time.sleep, args=(1,), daemon=True).start()\n"
+                  "with command.stops_held():\n    os.kill(os.getpid(), 15)\n    time.sleep(0.1)\n    print('whole')\n"
+                  "print('not reached')")
+    assert process.returncode == 143 and process.stdout == "whole\n"
+
+
 def test_ctrl_c_that_is_ignored_on_purpose_stays_ignored():
     process = run("import os\nos.kill(os.getpid(), %d)\nprint('goes on')" % signal.SIGINT,
                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
