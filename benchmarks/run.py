@@ -313,7 +313,7 @@ def measure_inference(table, work, models, weights, batches, count, turns):
 def over_files(work, model, prep, batch, files):
     """Seconds from files to results, by the project's own record of them."""
     script("onnx_infer.py", "--model", model, "--input", prep, "--output", work, "--output_dirname", "inferred",
-           "--batchsize", batch, "--limit", files)
+           "--batchsize", batch, "--limit", files, "--overwrite")
     with open(os.path.join(work, "inferred_summary.json")) as file:
         return json.load(file)["wall"]["seconds"]
 
@@ -409,7 +409,8 @@ def measure_pipeline(table, work, images, model, int8, turns):
         shutil.rmtree(prep, ignore_errors=True)
         return sum(script(*command)[0] for command in (
             ("imagenet_torch_preprocess.py", "resnet", images, prep, "--dtype", dtype),
-            ("onnx_infer.py", "--model", model, "--input", prep, "--output", work, "--output_dirname", "all", "--batchsize", "8"),
+            ("onnx_infer.py", "--model", model, "--input", prep, "--output", work, "--output_dirname", "all", "--batchsize", "8",
+             "--overwrite"),
             ("imagenet_acc_eval.py", os.path.join(work, "all"), labels, work, "all.json")))
 
     times = in_turns(turns, lambda: ours(model, "float32"), lambda: ours(int8, "uint8"),
@@ -427,13 +428,13 @@ def draw_images(folder, count):
     import numpy as np
     from PIL import Image
 
-    from tools.make_tiny_imagenet import draw
+    from tools.make_tiny_imagenet import draw_image
     random, drawn = np.random.RandomState(1), min(count, 100)
     os.mkdir(folder)
     for number in range(count):
         path = os.path.join(folder, "ILSVRC2012_val_%08d.JPEG" % (number + 1))
         if number < drawn:
-            Image.fromarray(draw(number % 16, random, (500, 375))).save(path, quality=90)
+            Image.fromarray(draw_image(number % 16, random, (500, 375))).save(path, quality=90)
         else:
             shutil.copy(os.path.join(folder, "ILSVRC2012_val_%08d.JPEG" % (number % drawn + 1)), path)
 

@@ -146,8 +146,8 @@ class Walk(RuleBasedStateMachine):
         if summary and (self.place / (folder + "_summary.json")).exists():
             (self.place / (folder + "_summary.json")).unlink()
             self.claims[folder] = None  # judged as strictly as the bytes allow, which is not at all
-        elif not summary:
-            shutil.rmtree(str(self.place / folder), ignore_errors=True)
+        elif not summary and (self.place / folder).exists():  # not where a killed run has it put aside: then it comes back
+            shutil.rmtree(str(self.place / folder))
             self.files[folder] = {}
 
     def truth(self, folder):
