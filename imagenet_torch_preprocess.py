@@ -231,7 +231,7 @@ def main():
         files.lock(folder)  # for as long as this process and its workers live
     earlier, manifest = None if args.overwrite else prepared.read_record(folder), prepared.read_manifest(folder)
     check_folder(folder, wanted, found, earlier, manifest, args)
-    changed = [key for key in ("recipe", "version", "pillow") if earlier and earlier.get(key) != record[key]]
+    changed = [key for key in ("version", "pillow") if earlier and earlier.get(key) != record[key]]
     usable = earlier and not changed
     kept, jobs = sort_out(folder, wanted, manifest if usable else {})
     surplus = [name for name in manifest if name not in wanted]

@@ -147,7 +147,7 @@ def main():
     files.check_output(args.onnx, inputs=[args.pth], ours=files.is_recorded, overwrite=args.overwrite)
     data, sha256 = checkpoint.read(args.pth)
     packages = ["%s %s" % (package, machine.version(package)) for package in ("torch", "torchvision", "onnx")]
-    made_from = {"version": VERSION, "weights_sha256": sha256, "weights": args.weights, "recipe": made_with.as_json(),
+    made_from = {"version": VERSION, "weights_sha256": sha256, "weights": args.weights, "recipe": made_with.told(),
                  "opset": args.opset, "packages": packages}
     summary = "opset %d, %s %d x %d" % (args.opset, args.dtype, made_with.crop, made_with.crop)
     if not args.overwrite and files.is_kept(args.onnx, made_from):

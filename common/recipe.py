@@ -1,6 +1,6 @@
 """The recipe: how an image becomes a model's input. Its fields, defaults, options and JSON, and what two recipes must share.
 
-To add a field: a line in FIELDS, and what it does to the pixels in imagenet_torch_preprocess.py.
+To add a field: an entry in FIELDS, and what it does to the pixels in imagenet_torch_preprocess.py.
 """
 import argparse
 import collections
@@ -8,41 +8,39 @@ import json
 
 from common.command import fail, whole
 
-MOST_RESIZE, MOST_CROP = 4096, 1024  # pixels; three float images of that side are 38 MB, and a proof's activations 2 GB
-INTERPOLATIONS = ("bilinear", "bicubic")
 LAYOUTS = {"float32": "CHW", "uint8": "HWC"}  # what a .bin of each type holds
 ITEM_BYTES = {"float32": 4, "uint8": 1}
-# ImageNet's channel mean and standard deviation (RGB, of values in 0..1), as torchvision's reference training has them.
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "interpolation": "bilinear"}
-# The ModelZoo's table: short side after resizing, side of the centre crop, mean, standard deviation.
-MODEL_TYPES = {
-    "resnet": dict(IMAGENET, resize=256, crop=224),
-    "inceptionv3": dict(IMAGENET, resize=342, crop=299),
-    "inceptionv4": dict(IMAGENET, mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5], resize=342, crop=299),
-}
 
 
-def three_numbers(text):
+def three_numbers(least):
     """A type for argparse: "0.485,0.456,0.406", one for each of red, green and blue, of values in 0..1."""
-    try:
-        numbers = [float(word) for word in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or not all(0 <= each <= 1 for each in numbers):
-        raise argparse.ArgumentTypeError("%r is not R,G,B, each from 0 to 1, such as 0.485,0.456,0.406" % text)
-    return numbers
+    def parse_numbers(text):
+        try:
+            numbers = [float(word) for word in text.split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) != 3 or not all(least <= each <= 1 for each in numbers):
+            raise argparse.ArgumentTypeError("%r is not R,G,B, each from %g to 1, such as 0.485,0.456,0.406" % (text, least))
+        return numbers
+    return parse_numbers
 
 
-# What a net's images went through, and may be told to the preprocessing and the export: {field: argparse's keywords}.
+# What a net's images went through, in this order: {field: (its value where nothing is told, its option)}. The values are those of
+# torchvision's reference training for ResNet. A file that lacks a field was made with that value, before there was the field.
 FIELDS = collections.OrderedDict([
-    ("resize", dict(metavar="N", type=whole(1, MOST_RESIZE), help="short side after resizing")),
-    ("crop", dict(metavar="N", type=whole(1, MOST_CROP), help="side of the centre crop")),
-    ("interpolation", dict(choices=INTERPOLATIONS, help="of the resizing")),
-    ("mean", dict(metavar="R,G,B", type=three_numbers, help="channel means, of values in 0..1")),
-    ("std", dict(metavar="R,G,B", type=three_numbers, help="channel standard deviations")),
+    ("resize", (256, dict(metavar="N", type=whole(1, 4096), help="short side after resizing"))),
+    # Three float images of this side are 38 MB, and the proof's activations 2 GB.
+    ("crop", (224, dict(metavar="N", type=whole(1, 1024), help="side of the centre crop"))),
+    ("interpolation", ("bilinear", dict(choices=("bilinear", "bicubic"), help="of the resizing"))),
+    ("mean", ([0.485, 0.456, 0.406], dict(metavar="R,G,B", type=three_numbers(0), help="channel means, of values in 0..1"))),
+    ("std", ([0.229, 0.224, 0.225], dict(metavar="R,G,B", type=three_numbers(0.001), help="channel standard deviations"))),
 ])
-
-ADDED_LATER = {"interpolation": "bilinear"}  # what older files, which do not name the field, were made with
+# The ModelZoo's table: what its model types have otherwise.
+MODEL_TYPES = {
+    "resnet": {},
+    "inceptionv3": {"resize": 342, "crop": 299},
+    "inceptionv4": {"resize": 342, "crop": 299, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+}
 
 
 class Recipe(collections.namedtuple("Recipe", list(FIELDS) + ["dtype", "layout"])):
@@ -50,6 +48,10 @@ class Recipe(collections.namedtuple("Recipe", list(FIELDS) + ["dtype", "layout"]
 
     def as_json(self):
         return dict(self._asdict())
+
+    def told(self):
+        """The fields that are not FIELDS' own: what an artefact was made from does not change when a field is added."""
+        return {field: value for field, value in self.as_json().items() if field not in FIELDS or value != FIELDS[field][0]}
 
     @property
     def shape(self):
@@ -72,39 +74,43 @@ class Recipe(collections.namedtuple("Recipe", list(FIELDS) + ["dtype", "layout"]
         return "aipp_op {\n%s}\n" % "".join("    %s\n" % line for line in lines)
 
 
-DEFAULT = Recipe(dtype="float32", layout="CHW", **MODEL_TYPES["resnet"])
+DEFAULT = Recipe(dtype="float32", layout="CHW", **{field: default for field, (default, _) in FIELDS.items()})
 
 
 def add_options(parser, default="MODEL_TYPE's"):
     """The options that tell the fields of FIELDS."""
-    for field, keywords in FIELDS.items():
-        keywords = dict(keywords, help="%s (default: %s)" % (keywords["help"], default))
-        parser.add_argument("--" + field, **keywords)
+    for field, (_, option) in FIELDS.items():
+        parser.add_argument("--" + field, **dict(option, help="%s (default: %s)" % (option["help"], default)))
 
 
 def from_options(parser, args, model_type="resnet", dtype="float32"):
     """The Recipe of parsed options; what they leave out is the model type's."""
-    values = {field: getattr(args, field) or MODEL_TYPES[model_type][field] for field in FIELDS}
-    if values["crop"] > values["resize"]:
-        parser.error("--crop %(crop)d is larger than --resize %(resize)d" % values)
-    if min(values["std"]) < 0.001:
-        parser.error("--std %g: at least 0.001" % min(values["std"]))
-    return Recipe(dtype=dtype, layout=LAYOUTS[dtype], **values)
+    options = {field: getattr(args, field) for field in FIELDS if getattr(args, field) is not None}
+    recipe = DEFAULT.with_dtype(dtype)._replace(**dict(MODEL_TYPES[model_type], **options))
+    if recipe.crop > recipe.resize:
+        parser.error("--crop %d is larger than --resize %d" % (recipe.crop, recipe.resize))
+    return recipe
 
 
 def from_json(value, path):
-    """The Recipe that a file carries (an object, or its text); a field it lacks has the value it had before there was one."""
+    """The Recipe that a file carries (an object, or its text)."""
     try:
-        value = dict(ADDED_LATER, **(json.loads(value) if isinstance(value, str) else value))
-        recipe = Recipe(**value)
-        numbers, sides = recipe.mean + recipe.std, (recipe.resize, recipe.crop)
-        if LAYOUTS[recipe.dtype] != recipe.layout or recipe.interpolation not in INTERPOLATIONS or len(numbers) != 6 \
-                or not all(type(number) in (int, float) and 0 <= number <= 1 for number in numbers) or not min(recipe.std) > 0 \
-                or not all(type(side) is int for side in sides) or not 1 <= recipe.crop <= MOST_CROP:
+        value = json.loads(value) if isinstance(value, str) else value
+        recipe = DEFAULT._replace(**value)
+        if {"resize", "crop", "mean", "std", "dtype", "layout"} - set(value) or LAYOUTS[recipe.dtype] != recipe.layout \
+                or not all(is_taken(option, getattr(recipe, field)) for field, (_, option) in FIELDS.items()):
             raise ValueError(value)
         return recipe
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, RecursionError, argparse.ArgumentTypeError):
         return fail("%s: its recipe is none: %s" % (path, str(value)[:200]))
+
+
+def is_taken(option, value):
+    """Whether an option takes just this value."""
+    if "choices" in option:
+        return value in option["choices"]
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return option["type"](text) == value
 
 
 def difference(first, second, fields=tuple(FIELDS)):

@@ -28,6 +28,8 @@ def check_reference(run, some, reference):
                       ("devices", "device")):
         if any(differ(at(row, key), at(other, key)) for row, other in pairs):
             run.note("%s: that run and this one are of different %s", reference["path"], say(what))
+    if any(rows.differ_in_recipe(row, other) for row, other in pairs):
+        run.note("%s: that run and this one are of different %s", reference["path"], say("preprocessing"))
     return pairs
 
 

@@ -261,8 +261,9 @@ def run_of(part):
     """What must be the same in all parts of one run, in the order of ALIKE."""
     summary = recorded(part)
     model, images = summary["model"] or {}, summary["input"] or {}
+    made_with = images.get("recipe") and recipe.from_json(images["recipe"], part.summary_path).told()
     return [engine_of(part), summary["precision"], summary["batch_size"], model.get("sha256"), summary["outputs"],
-            summary["packages"], images.get("recipe"), images.get("set_hash"), images.get("source")]
+            summary["packages"], made_with, images.get("set_hash"), images.get("source")]
 
 
 def require_whole_shards(folder, shards):

@@ -4,7 +4,7 @@ import json
 import os
 import re
 
-from common import files, inference, prepared, results
+from common import files, inference, prepared, recipe, results
 from common.command import fail
 from common.words import say
 
@@ -12,9 +12,10 @@ TITLE = "Overall statistical evaluation"  # the ModelZoo's, of every result.json
 UNKNOWN = results.NOT_RECORDED
 # images/s on one 310P3 in fp16 by batch size, as the guide's table has them.
 GUIDE_CHIP, GUIDE = "Ascend310P3", {1: 1775.08, 4: 4113.16, 8: 5140.21, 16: 5455.38, 32: 5527.69, 64: 5082.96}
-# Of the inference with or without input, and of the evaluation; report.json's rows have just these keys.
-OF_SPEED = ("engine", "device", "model", "images_per_second", "images_per_second_interval95", "latency_ms", "h2d_ms", "d2h_ms",
-            "runs", "batch_size_vouched", "vnni")
+# Of any inference, of one without input, and of an evaluation; report.json's rows have just these keys.
+OF_RUN = ("engine", "device", "model", "vnni")
+OF_SPEED = OF_RUN + ("images_per_second", "images_per_second_interval95", "latency_ms", "h2d_ms", "d2h_ms", "runs",
+                     "batch_size_vouched")
 OF_ACCURACY = ("labels", "labels_sha256", "input", "judged", "labelled", "excluded", "results", "classes", "chance_top5", "top1",
                "top5", "top1_interval95", "top5_interval95", "published", "real", "labels_doubt", "gates", "calibration_shared",
                "paired", "worst_classes", "mistakes", "wall", "loop")
@@ -135,8 +136,8 @@ class Run:
             summary["latency_ms"] = {key: value and positive(value) for key, value in summary["latency_ms"].items()}
             summary["pictures"] = {prepared.image_name(info["infiles"][0]): info["image"]
                                    for info in (content.get("filesinfo") or {}).values() if info.get("image")}
-            return dict(summary, path=path, sha256=sha256, name=os.path.relpath(path, self.folder),
-                        stem=re.sub(SUMMARY, "", path), images_per_second=positive(content["throughput"]))
+            return dict(dict.fromkeys(ROW), **dict(summary, path=path, sha256=sha256, name=os.path.relpath(path, self.folder),
+                        stem=re.sub(SUMMARY, "", path), images_per_second=positive(content["throughput"])))
 
     def _of_ais_bench(self, path, content):
         """A summary as ais_bench alone writes it, under the keys of ours; what it does not tell is None."""
@@ -145,7 +146,7 @@ class Run:
         size, vouched, refused = self._batch_size(path, words, positive(content["throughput"]) * positive(times["mean"]) / 1000)
         latency = {key: times.get(key) for key in ("mean", "median", "p90", "min", "max")}
         latency["p99"] = times.get("percentile(99%)", times.get("P99")) if times["count"] >= inference.P99_FROM else None
-        return dict(dict.fromkeys(ROW + ("machine", "cpus", "npu", "date")), packages={}, devices=[], loop=1, latency_ms=latency,
+        return dict(dict.fromkeys(("machine", "cpus", "npu", "date")), packages={}, devices=[], loop=1, latency_ms=latency,
                     engine=content.get("engine"), precision=of_name(path)[0], batch_size=size, batch_size_vouched=vouched,
                     refused=refused, runs=int(times["count"]), h2d_ms=at(content, "H2D_latency.mean"),
                     d2h_ms=at(content, "D2H_latency.mean"),
@@ -195,11 +196,11 @@ class Run:
         here = {summary["sha256"]: summary for summary in self.summaries}
         beside = {summary["sha256"] for summary in self.summaries if summary["stem"] == row["stem"]}
         summary = here.get(known[0], {})
-        row = dict(row, stale=bool(set(known) - set(here) - {None} or beside - set(known)), vnni=summary.get("vnni"),
+        row = dict(row, stale=bool(set(known) - set(here) - {None} or beside - set(known)),
                    wall=summary.get("wall") if len(known) == 1 else None, loop=summary.get("loop"))
         by_name = dict(zip(("precision", "batch_size"), of_name(row["path"])))
-        for key in ("engine", "device", "precision", "batch_size"):
-            row[key] = row[key] or summary.get(key) or by_name.get(key)
+        for key in OF_RUN + ("precision", "batch_size"):
+            row[key] = next((each[key] for each in (row, summary, by_name) if each.get(key) is not None), None)
         if row["wall"] and row["loop"] > 1:  # each image once, and every run's time
             row["wall"] = dict(row["wall"], images_per_second=None)
         if row["paired"] and self._is_another_now(row["paired"]["baseline"], row["paired"].get("baseline_summary_sha256")):
@@ -230,7 +231,7 @@ class Run:
             row["refused"].append(say("%s: judged results that are not here any more, so it is not shown as this run's; judge "
                                       "those that are here, or move it away") % os.path.basename(judged["path"]))
         elif judged:
-            row.update({what: judged[what] for what in OF_ACCURACY + ("engine", "device", "model", "vnni")})
+            row.update({what: judged[what] for what in OF_RUN + OF_ACCURACY})
             row["dataset"] = self.dataset or at(row, "input.source") or at(row, "input.path")
             self._require_same(key, judged, timed)
         if timed and timed["refused"]:
@@ -266,8 +267,8 @@ class Run:
         if any(differ(row["labels_sha256"], judged[0]["labels_sha256"]) for row in judged):
             self.note("the rows were not judged by equal labels, so their accuracies cannot be compared; judge them all again")
         if any(differ_in_images(row, judged[0]) for row in judged):
-            self.note("the rows are not all of the same images, so their accuracies cannot be compared; infer them all on the "
-                      "same files")
+            self.note("the rows are not all of the same images prepared alike, so their accuracies cannot be compared; infer "
+                      "them all on the same files")
 
 
 def of_ours(content):
@@ -283,9 +284,21 @@ def with_files(values):
 
 
 def differ_in_images(first, second):
-    """Whether two rows are known to have been judged on different images: the set prepared, or of as many the contents."""
+    """Whether two rows are known to have been judged on different images: the set prepared, or of as many the contents; or on
+    images that were prepared otherwise."""
     keys = ["input.set_hash"] + ["input.images_hash"] * (first["judged"] == second["judged"])
-    return any(differ(at(first, key), at(second, key)) for key in keys)
+    return any(differ(at(first, key), at(second, key)) for key in keys) or differ_in_recipe(first, second)
+
+
+def recipe_of(row):
+    """The Recipe of a row's images, or None."""
+    made_with = at(row, "input.recipe")
+    return made_with and recipe.from_json(made_with, "the report's input")
+
+
+def differ_in_recipe(first, second):
+    """Whether the images of two rows are known to have been prepared otherwise, dtype and layout aside."""
+    return bool(recipe.difference(recipe_of(first), recipe_of(second)))
 
 
 def is_guides(summary):

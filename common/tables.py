@@ -3,7 +3,7 @@ import os
 import re
 
 from common.command import one_line
-from common.rows import UNKNOWN, at, differ, differ_in_images, is_int8, precision_of, with_files
+from common.rows import UNKNOWN, at, differ, differ_in_images, is_int8, precision_of, recipe_of, with_files
 from common.words import say
 
 PERCENT = "%.2f%%"
@@ -67,8 +67,9 @@ def common(rows):
         return "%s (%s)" % (name, sha256[:8]) if name and sha256 and len(others) > 1 else name
 
     def preprocessing(row):
-        fields = at(row, "input.recipe")
-        return fields and ", ".join("%s %s" % (say(key), value) for key, value in fields.items() if type(value) in (int, str))
+        made_with = recipe_of(row)
+        return made_with and ", ".join("%s %s" % (say(field), value) for field, value in made_with.as_json().items()
+                                       if type(value) in (int, str))
 
     above, own, judged = [], [], [row for row in rows if row["top1"] is not None]
     columns = [("Engine", lambda row: row["engine"]), ("Device", lambda row: row["device"]), ("Model", model),

@@ -16,7 +16,6 @@ from conftest import (FLOAT_RECIPE, IMAGENET_MEAN, IMAGENET_STD, REPOSITORY, com
 from test_npu_info import MIXED, STANDINS, cann, dressed, python3
 
 SCRIPT = "run_atc.sh"
-RECIPE = dict(FLOAT_RECIPE, interpolation="bilinear")
 AIPP = """\
 aipp_op {
     aipp_mode: static
@@ -174,7 +173,7 @@ def test_the_record_says_what_the_om_was_made_from(folder, tmp_path):
     for key, name in (("onnx_sha256", "resnet34.onnx"), ("sha256", "resnet34_bs4.om")):
         assert made[key] == hashlib.sha256((folder / name).read_bytes()).hexdigest()
     assert made["command"].startswith("atc ") and '--input_shape="image:4,3,224,224"' in made["command"]
-    assert made["recipe"] == RECIPE and made["input"] == {"name": "image", "dtype": "float32", "shape": [3, 224, 224]}
+    assert made["recipe"] == FLOAT_RECIPE and made["input"] == {"name": "image", "dtype": "float32", "shape": [3, 224, 224]}
     assert made["outputs"] == [{"name": "class", "dtype": "float32", "shape": [1000]}]
     assert [made[key] for key in ("soc_version", "cann", "precision", "batch_size", "weights", "aipp", "calibration")] == \
         ["Ascend310P3", "9.1.0", "fp16", 4, "small.pth", None, None]
@@ -221,7 +220,7 @@ def test_an_om_compiled_by_hand_is_recorded_after_a_comparison_and_then_kept(fol
     process = succeeds(SCRIPT, "--record", "resnet34_bs4.om", "--onnx", "resnet34.onnx", **options)
     assert "batch size 4" in process.stdout and "input, outputs and batch size" in process.stdout
     made = record(folder, 4)
-    assert (made["soc_version"], made["cann"], made["precision"], made["recipe"]) == (None, None, "fp16", RECIPE)
+    assert (made["soc_version"], made["cann"], made["precision"], made["recipe"]) == (None, None, "fp16", FLOAT_RECIPE)
     assert "kept: resnet34_bs4.om" in succeeds(SCRIPT, "--batch-sizes", "4", **options).stdout
     small_onnx(folder / "resnet34.onnx", seed=1)
     assert "kept" not in succeeds(SCRIPT, "--batch-sizes", "4", **options).stdout
@@ -293,7 +292,7 @@ def test_aipp_is_written_from_the_recipe_and_compiled_in(folder, tmp_path):
     assert (folder / "resnet34_bs4.aipp.cfg").read_text() == AIPP
     assert "--insert_op_conf=resnet34_bs4.aipp.cfg" in process.stdout and '--input_shape="image:4,3,224,224"' in process.stdout
     made = record(folder, 4)
-    assert made["aipp"] == "resnet34_bs4.aipp.cfg" and made["recipe"] == dict(RECIPE, dtype="uint8", layout="HWC")
+    assert made["aipp"] == "resnet34_bs4.aipp.cfg" and made["recipe"] == dict(FLOAT_RECIPE, dtype="uint8", layout="HWC")
     assert made["input"] == {"name": "image", "dtype": "uint8", "shape": [224, 224, 3]} and made["made_from"]["aipp"] == AIPP
     assert "kept: " in succeeds(SCRIPT, "--batch-sizes", "4", "--aipp", cwd=str(folder), env=dressed(tmp_path)).stdout
     assert "kept" not in succeeds(SCRIPT, "--batch-sizes", "4", cwd=str(folder), env=dressed(tmp_path)).stdout

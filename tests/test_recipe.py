@@ -52,6 +52,11 @@ def test_what_no_net_is_trained_with_is_wrong_usage(words, capsys):
     assert ended.value.code == 2 and words.split()[0] in capsys.readouterr().err
 
 
+def test_what_an_artefact_was_made_from_names_only_what_is_not_the_default_so_that_a_new_field_remakes_nothing():
+    assert recipe.DEFAULT.told() == {"dtype": "float32", "layout": "CHW"}
+    assert parsed("--resize 235").told() == {"resize": 235, "dtype": "float32", "layout": "CHW"}
+
+
 def test_a_recipe_written_before_there_was_an_interpolation_is_bilinear():
     before = {key: value for key, value in FLOAT_RECIPE.items() if key != "interpolation"}
     assert recipe.from_json(before, "x") == recipe.DEFAULT

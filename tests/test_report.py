@@ -652,7 +652,8 @@ def test_a_lone_report_json_is_a_reference_and_the_comparison_is_printed(one, fi
 
 
 def test_a_reference_of_another_model_labels_or_images_is_warned_of_and_its_accuracy_not_put_beside(one, tmp_path):
-    images = {"path": "prep_dataset", "source": None, "recipe": None, "images_hash": "3" * 32, "set_hash": "1" * 32}
+    images = {"path": "prep_dataset", "source": None, "recipe": recipe.DEFAULT.as_json(), "images_hash": "3" * 32,
+              "set_hash": "1" * 32}
     put(one, of_result={"input": images})
     put(tmp_path / "other", of_summary={"model": dict(summary()["model"], weights_sha256="c" * 64)},
         of_result={"images": {"judged": 32, "labelled": 64, "excluded": 0, "results": 64}, "input": images})
@@ -662,10 +663,13 @@ def test_a_reference_of_another_model_labels_or_images_is_warned_of_and_its_accu
         assert "are of different models (weights)" in process.stderr and "are of different numbers of images" in process.stderr
         assert "of different models" in (one / "report.md").read_text() and table_of(one, "Beside")[0]["Top-1 there"] == "67.19%"
     for other, word in (({"labels_sha256": "9" * 64, "input": images}, "labels"),
-                        ({"input": dict(images, images_hash="4" * 32)}, "image contents")):
+                        ({"input": dict(images, images_hash="4" * 32)}, "image contents"),
+                        ({"input": dict(images, recipe=dict(images["recipe"], resize=235))}, "preprocessing")):
         process = succeeds(SCRIPT, one, "--reference", put(tmp_path / "other", of_result=other))
         row = table_of(one, "Beside")[0]
         assert "different %s" % word in process.stderr and row["Top-1 there"] == "-" and row["images/s there"] == "30.00"
+    pixels = put(tmp_path / "other", of_result={"input": dict(images, recipe=recipe.DEFAULT.with_dtype("uint8").as_json())})
+    assert succeeds(SCRIPT, one, "--reference", pixels).stderr == ""
     assert succeeds(SCRIPT, one, "--reference", one / "report.json").stderr == ""
 
 
