@@ -15,7 +15,6 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH=1 leaves it out
 from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
 
-import argparse
 import json
 
 import numpy as np
@@ -85,7 +84,7 @@ def require_agreement(args, fidelity):
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description="Compare two engines' scores for the same images.", allow_abbrev=False)
+    parser = command.parser(__doc__, allow_abbrev=False)
     parser.add_argument("result", metavar="RESULT", help="folder of the results to be judged")
     parser.add_argument("reference", metavar="REFERENCE", help="folder of the results to compare with")
     parser.add_argument("--limit", metavar="X", type=command.number(1e-9, 1e9), default=RELATIVE_LIMIT,

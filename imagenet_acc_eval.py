@@ -15,7 +15,6 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH=1 leaves it out
 from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
 
-import argparse
 import csv
 import functools
 import io
@@ -254,7 +253,7 @@ def show_gates(gates):
 # ---- the command line ----
 
 def parse_args():
-    parser = argparse.ArgumentParser(description="Compare inference results with labels for Top-1 ... Top-5.", allow_abbrev=False)
+    parser = command.parser(__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("result", metavar="RESULT", help="folder of the inference results")
     add("labels", metavar="LABELS", help="val_label.txt")

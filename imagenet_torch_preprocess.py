@@ -15,7 +15,6 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH=1 leaves it out
 from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
 
-import argparse
 import collections
 import contextlib
 import ctypes
@@ -126,7 +125,7 @@ def check_folder(folder, wanted, found, earlier, manifest, args):
     """Exit where DST is another recipe's, holds files of somebody else's, or more of these images than are wanted."""
     if earlier:
         was = recipe.from_json(earlier.get("recipe"), os.path.join(folder, prepared.RECIPE))
-        difference = recipe.difference(was, args.recipe, recipe.Recipe._fields)
+        difference = recipe.difference(was, args.recipe, list(recipe.FIELDS) + ["dtype"])
         if difference:
             fail("%s: was made with %s; use another folder, or --overwrite to make it again" % (folder, difference))
     names = os.listdir(folder) if os.path.lexists(folder) else []
@@ -178,7 +177,7 @@ def remove_bins(folder, names):
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description="Turn images into model inputs, one .bin file an image.")
+    parser = command.parser(__doc__)
     parser.add_argument("model_type", metavar="MODEL_TYPE", choices=sorted(recipe.MODEL_TYPES),
                         help=" | ".join(sorted(recipe.MODEL_TYPES)))
     parser.add_argument("source", metavar="SRC", help="folder of images, or of class folders with images")
@@ -214,7 +213,7 @@ def choose_names(args, found):
     if args.labels:
         missing = labels.missing(labels.read(args.labels)[0], names)
         if missing:
-            fail("%s: labels none of %d of the %d images (first: %s); use the labels of these images, or remove those from SRC"
+            fail("%s: has no label for %d of the %d images (first: %s); give the labels of these images, or remove those from SRC"
                  % (args.labels, len(missing), len(names), found[missing[0]]))
     return names, set_hash
 

@@ -15,7 +15,6 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH=1 leaves it out
 from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
 
-import argparse
 import collections
 import json
 import math
@@ -261,7 +260,7 @@ def summarise_devices(args, model, parts, seconds, inputs, **run):
 # ---- the command line ----
 
 def parse_args():
-    parser = argparse.ArgumentParser(description="onnx_infer.py's options and files, with ais_bench on NPUs.", allow_abbrev=False)
+    parser = command.parser(__doc__, allow_abbrev=False)
     inference.add_engine_options(parser, "OM", "the .om that run_atc.sh made")
     parser.add_argument("-d", "--device", dest="devices", metavar="0,1", default="0",
                         help="devices that share the images (default: 0), counted within %s where that is set" % npu_smi.VISIBLE)

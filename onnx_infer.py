@@ -15,7 +15,6 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH=1 leaves it out
 from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
 
-import argparse
 import collections
 import math
 import re
@@ -234,7 +233,7 @@ def pure_inference(args, model, output):
 # ---- the command line ----
 
 def parse_args():
-    parser = argparse.ArgumentParser(description="ais_bench's options and result files, on ONNX Runtime.", allow_abbrev=False)
+    parser = command.parser(__doc__, allow_abbrev=False)
     inference.add_engine_options(parser, "ONNX", "the ONNX model")
     parser.add_argument("--threads", metavar="N", type=command.whole(1, THREADS_LIMIT), default=machine.cpus(),
                         help="threads of ONNX Runtime (default: the CPUs this process may use, here %(default)s)")

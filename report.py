@@ -269,7 +269,7 @@ def precisions(text):
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description="Put the results of a run together as a report.", allow_abbrev=False)
+    parser = command.parser(__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("folder", metavar="DIR", help="folder of the results, as run_infer.sh or the guide's commands leave it")
     add("--lang", choices=["en", "zh"], default="en", help="zh: in Chinese, beginning with the guide's own table")

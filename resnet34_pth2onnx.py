@@ -17,7 +17,6 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH=1 leaves it out
 from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
 
-import argparse
 import inspect
 import io
 import warnings
@@ -123,7 +122,7 @@ def prove(torch, onnx, onnxruntime, model, onnx_bytes, made_with):
 
 def parse_args():
     """The options, and the Recipe in them."""
-    parser = argparse.ArgumentParser(description="Export a ResNet34 checkpoint to ONNX and prove the export.")
+    parser = command.parser(__doc__)
     parser.add_argument("pth", metavar="PTH", help="checkpoint, for example resnet34-b627a593.pth, or a .safetensors file")
     parser.add_argument("onnx", metavar="ONNX", help="file to write, for example resnet34.onnx")
     parser.add_argument("--opset", metavar="N", type=command.whole(LEAST_OPSET), default=11,

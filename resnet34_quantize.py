@@ -14,7 +14,6 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH=1 leaves it out
 from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
 
-import argparse
 import contextlib
 import importlib
 import io
@@ -280,7 +279,7 @@ def is_model_kept(args, made_from):
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description="Quantise an ONNX model to INT8 and compare it with its source.")
+    parser = command.parser(__doc__)
     add = parser.add_argument
     add("onnx", metavar="ONNX", help="float model, for example resnet34.onnx")
     add("int8_onnx", metavar="INT8_ONNX", help="file to write, for example resnet34_int8.onnx")

@@ -26,12 +26,13 @@ more=() log="" unfinished=()
 
 usage() {
   cat <<'TEXT'
-usage: bash run_atc.sh [options] [-- more atc options]
+usage: bash run_atc.sh [options] [-- more atc options]      for example: bash run_atc.sh --batch-sizes "1 4"
+Compiles resnet34.onnx into resnet34_bsN.om, one for each batch size N, by the guide's atc line.
   --onnx FILE               the model                    (default: resnet34.onnx)
   --output DIR              folder for the .om files     (default: the current one)
   --batch-sizes "1 4"       batch sizes                  (default: "1 4 8 16 32 64")
   --soc-version NAME        the chip, for example Ascend310P3; without it npu-smi is asked
-  --device LIST             the devices whose chip is meant, for example 0,1; within ASCEND_RT_VISIBLE_DEVICES where that is set
+  --device LIST             the devices whose chip is meant, for example 0,1
   --aipp                    compile the normalisation in: NAME.aipp.cfg, written from the ONNX file's recipe
   --overwrite               compile again what is there (--force: the same)
   --check                   do nothing; exit code 0 when every .om is there and made from just this

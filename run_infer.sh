@@ -82,7 +82,7 @@ stage() {
 
 # must STAGE...: nothing after a stage that fails can be trusted.
 must() {
-  stage "$@" || fail "stage $1 failed (its message is above); what was finished is kept, the same line goes on from here"
+  stage "$@" || fail "stage $1 failed (its message is above); what was finished is kept: mend that, and the same line goes on"
 }
 
 # give_up PRECISION:SIZE REASON: this row is not whole; the others go on and the exit code will be 1.
@@ -98,7 +98,7 @@ choose_engine() {
     auto) ! can_use_npu "${option[device]}" "$output" "${option[batch_sizes]}" || engine=ais_bench ;;
   esac
   [ "$engine" != auto ] || engine=onnxruntime
-  say "engine: $engine ($reason)"
+  say "engine: $engine (${reason%%;*})"
   if [ "$engine" = ais_bench ]; then "$PYTHON" "${here}tools/npu_info.py" --check --quick --device "${option[device]}" || exit 1; fi
 }
 

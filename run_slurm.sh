@@ -19,6 +19,8 @@ shards="" dry="" output=./output options=() sbatch_options=() queued=() line=() 
 usage() {
   cat <<'TEXT'
 usage: bash run_slurm.sh --shards N [--dry-run] [run_infer.sh's options] [-- sbatch's options]
+run_infer.sh's line as Slurm jobs: prepare, an array of shards, finish; for example
+  bash run_slurm.sh --shards 8 --pth resnet34-b627a593.pth -- --partition=cpu
   --shards N   parts of the images, each a task of the array
   --dry-run    show what would be submitted
 TEXT

@@ -124,7 +124,15 @@ def run(main):
     sys.exit(code)
 
 
-# ---- argument types ----
+# ---- the command line ----
+
+def parser(docstring, **options):
+    """An ArgumentParser that shows what a script's docstring begins with: its first line, and its indented examples."""
+    lines = docstring.splitlines()
+    examples = [line for line in lines if line.startswith("    ")]
+    return argparse.ArgumentParser(description=lines[0], epilog="\n".join(["example:"] + examples),
+                                   formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
 
 def whole(least=1, most=10 ** 9):
     """A type for argparse: a whole number from least to most."""

@@ -68,6 +68,12 @@ def labelled_as(folder, file):
     return "%s__%s" % (folder.replace(".", "_"), file)
 
 
+def advice_below(source):
+    """Which folder was meant, where it is not the source's folders but theirs that are the classes; or ""."""
+    inside = [os.path.join(source, folder) for folder in sorted(class_folders(source), key=lambda folder: folder != "val")]
+    return "".join("; did you mean %s?" % folder for folder in [each for each in inside if class_folders(each)][:1])
+
+
 def find_images(source, own=None):
     """({name: absolute path} in order of the names, [names of files left aside]) of a data set.
 
@@ -80,7 +86,8 @@ def find_images(source, own=None):
             found += list_files(folder, source)
     named = name_all([(folder, file) for folder, file, image in found if image])
     if not named:
-        fail("%s: no images found (looked for %s there and in its folders)" % (source, " ".join(EXTENSIONS)))
+        fail("%s: no images found (looked for %s there and in its folders)%s"
+             % (source, " ".join(EXTENSIONS), advice_below(source)))
     paths = {name: os.path.abspath(os.path.join(source, *pair)) for name, pair in named.items()}
     left_aside = [file for folder, file, image in found if not image and (folder or os.path.realpath(source) != own)]
     return paths, left_aside

@@ -114,14 +114,12 @@ def is_taken(option, value):
 
 
 def difference(first, second, fields=tuple(FIELDS)):
-    """The first field in which two recipes differ, in words ("resize 256, not 224"), or "". Either may be None: not known.
+    """The fields in which two recipes differ, in words ("resize 256, not 224"), or "". Either may be None: not known.
 
     By default dtype and layout are left out: uint8 pixels pair with float32.
     """
-    for field in fields if first and second else ():
-        if getattr(first, field) != getattr(second, field):
-            return "%s %s, not %s" % (field, getattr(first, field), getattr(second, field))
-    return ""
+    pairs = [(field, getattr(first, field), getattr(second, field)) for field in fields] if first and second else []
+    return ", ".join("%s %s, not %s" % each for each in pairs if each[1] != each[2])
 
 
 def check_fits(recipe, path, dtype, shape, own=None, any_layout=False):

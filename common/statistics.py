@@ -65,6 +65,6 @@ def doubt(truth, best, classes):
         of_truth[label], of_best[guess] = max(of_truth[label], count), max(of_best[guess], count)
     matched = sum(count for (label, guess), count in pairs.items() if count == of_truth[label] == of_best[guess])
     if total >= 5 * len(of_truth) and 2 * matched >= total and interval(matched, total)[0] > highest:
-        return ("Top-1 is at chance, but up to %.2f%% if each class had another number: the labels are in another order, such as "
-                "the development kit's own, which tools/make_val_label.py puts right" % (100 * matched / total))
+        return ("Top-1 is at chance, but up to %.2f%% if each class had another number: the labels are in another order than the "
+                "net's, such as the development kit's own, which tools/make_val_label.py puts right" % (100 * matched / total))
     return None

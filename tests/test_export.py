@@ -190,7 +190,7 @@ def test_the_record_beside_it_says_all_that_it_was_made_from(exported, pth):
     made_from = record["made_from"]
     assert made_from.pop("packages")[0].startswith("torch " + torch.__version__.split("+")[0])
     assert made_from == {"version": 1, "weights_sha256": sha256(pth), "weights": None, "opset": 11,
-                         "recipe": FLOAT_RECIPE}
+                         "recipe": {"dtype": "float32", "layout": "CHW"}}
 
 
 def test_a_net_trained_otherwise_keeps_its_recipe_and_size(pth, export, tmp_path):

@@ -41,7 +41,9 @@ def test_each_field_has_an_option_travels_as_json_and_parts_two_recipes(field):
 def test_uint8_and_float32_of_one_recipe_are_the_same_pictures_unless_asked():
     uint8 = recipe.DEFAULT.with_dtype("uint8")
     assert recipe.difference(recipe.DEFAULT, uint8) == recipe.difference(None, uint8) == recipe.difference(uint8, None) == ""
-    assert recipe.difference(recipe.DEFAULT, uint8, recipe.Recipe._fields) == "dtype float32, not uint8"
+    assert recipe.difference(recipe.DEFAULT, uint8, list(recipe.FIELDS) + ["dtype"]) == "dtype float32, not uint8"
+    assert recipe.difference(recipe.DEFAULT, parsed("--resize 235 --interpolation bicubic")) == \
+        "resize 256, not 235, interpolation bilinear, not bicubic"
 
 
 @pytest.mark.parametrize("words", ["--crop 300", "--crop 0", "--resize 5000", "--resize 2000 --crop 1025", "--mean 123,116,103",

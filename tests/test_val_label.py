@@ -266,7 +266,9 @@ def test_equal_labels_are_kept_and_others_replaced_only_when_asked_to(tmp_path):
     assert (tmp_path / "labels").read_text() == "1.jpg 1\n2.jpg 1\n"
     assert made(tmp_path, source, "--overwrite")[0] == [["1.jpg", 0], ["2.jpg", 1]]
     (tmp_path / "class_names.txt").write_text("mine\n")
-    assert "class_names.txt: is there" in fails(1, SCRIPT, source, tmp_path / "l") and not (tmp_path / "l").exists()
+    for more in ((), ("--overwrite",)):  # they are those of the labels that are there, which nobody asked to replace
+        said = fails(1, SCRIPT, source, tmp_path / "l", *more)
+        assert "class_names.txt: holds the class names of other labels" in said and not (tmp_path / "l").exists()
     assert (tmp_path / "class_names.txt").read_text() == "mine\n"
 
 

@@ -16,7 +16,6 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
 
-import argparse
 import io
 import json
 
@@ -251,7 +250,7 @@ def make_folder(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Make a tiny stand-in for ImageNet's validation set and ResNet34's weights.")
+    parser = command.parser(__doc__)
     parser.add_argument("folder", metavar="DIR", help="folder to make: val/, val_label.txt, class_names.txt, resnet34-tiny.pth")
     parser.add_argument("--overwrite", action="store_true", help="make it again, also where it was changed")
     parser.add_argument("--check", action="store_true", help="do nothing; exit 0 when there is nothing to do, 1 when there is")

@@ -23,7 +23,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
 
-import argparse
 import gzip
 import io
 import re
@@ -115,9 +114,8 @@ def check_folders(source, own):
     """Exit for a folder that is no class, and shifts the numbers of all after it; warn of images that are in none."""
     classes = images.class_folders(source)
     for name in classes:
-        inside = os.path.join(source, "val" if "val" in classes else name)
         if not any(is_image for _, _, is_image in images.list_files(name, source)):
-            advice = "; did you mean %s?" % inside if images.class_folders(inside) else "; remove it, torchvision refuses it, too"
+            advice = images.advice_below(source) or "; remove it, torchvision refuses it, too"
             fail("%s: its folder %s holds no image, and each folder is a class%s" % (source, name, advice))
     if len(classes) == 1 and not own:
         fail("%s: has but one class folder; did you mean %s? (--own-classes: no)" % (source, os.path.join(source, classes[0])))
@@ -257,8 +255,7 @@ def read_source(args):
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description="Make labels (lines FILE CLASS) from class folders, WordNet ids, lists or ImageNet's development kit.")
+    parser = command.parser(__doc__)
     parser.add_argument("source", metavar="SOURCE", help="a folder of class folders or of images ..._n01440764.JPEG; a CSV, .lst "
                         "or text; the development kit (.tar.gz or folder)")
     parser.add_argument("labels", metavar="LABELS", help="the file to write, for example ImageNet/val_label.txt")
@@ -280,12 +277,14 @@ def main():
     for name, (folder, file) in images.name_all(list(rows)).items():
         labelled = file if name == images.name_of(file) else images.labelled_as(folder, file)
         lines.append("%s %d" % (labelled, numbers[rows[folder, file]]))
-    contents = {args.labels: lines}
+    contents, names_path = {args.labels: lines}, os.path.join(os.path.dirname(args.labels), NAMES)
     if names is not None:
-        contents[os.path.join(os.path.dirname(args.labels), NAMES)] = names
+        contents[names_path] = names
     contents = {path: "".join(" ".join(line.split()) + "\n" for line in lines).encode("utf-8", "surrogateescape")
                 for path, lines in contents.items()}
     different = [path for path, data in contents.items() if not os.path.exists(path) or files.read(path) != data]
+    if names_path in different and os.path.exists(names_path) and not os.path.exists(args.labels):
+        fail("%s: holds the class names of other labels; write LABELS into another folder" % names_path)
     for path in different:
         files.check_output(path, [args.source], lambda path: False, args.overwrite)
     files.write_all({path: contents[path] for path in different})

@@ -209,7 +209,7 @@ def main():
             raise argparse.ArgumentTypeError("%r is no number of a device" % text)
         return [int(number) for number in text.split(",")]
 
-    parser = argparse.ArgumentParser(description="What this host has of Ascend, as JSON, and what of it is wrong.")
+    parser = command.parser(__doc__)
     parser.add_argument("--device", metavar="N", type=device_numbers,
                         help="only these devices, separated by commas (default: all)")
     parser.add_argument("--quick", action="store_true", help="with --check: only what is wrong with inference")

@@ -97,7 +97,7 @@ def parse_args(words):
     add("--device", metavar="0,1", type=matching("[0-9]{1,3}(,[0-9]{1,3})*", "0 or 0,1"), default="0", help="default: 0")
     add("--soc-version", metavar="NAME", type=matching("[A-Za-z0-9_-]+", "Ascend310P3"), help="the chip (default: npu-smi's)")
     add("--om", metavar="DIR", type=path, help="take resnet34_bs1.om ... of this folder as they are; nothing is compiled")
-    group = parser.add_argument_group("for a net that was trained with others than torchvision's")
+    group = parser.add_argument_group("for a net that was trained by another recipe than torchvision's")
     recipe.add_options(group, "torchvision's")
     add = parser.add_argument_group("verdicts (exit code 3) and report").add_argument
     percentage = command.number(0, 100)
@@ -135,15 +135,16 @@ def check_files(args):
     """Exit where an input is missing, or the labels and the names of the classes do not belong together."""
     selected = args.stages.split(",")
     if "export" in selected and not args.om and not os.path.isfile(args.pth):
-        fail("%s: no such weight file; name it with --pth, or get it with: wget %s" % (args.pth, WEIGHTS_URL))
+        fail("%s: no such weight file; name it with --pth, or get it with: wget %s; without weights: --demo"
+             % (args.pth, WEIGHTS_URL))
     if "preprocess" in selected and not os.path.isdir(args.images):
         fail("%s: no such folder of images; name it with --images" % args.images)
     by_name, _ = labels.read(args.labels)
     if args.classes:
         names = labels.numbered(files.read(args.classes))
         if len(names) <= max(by_name.values()):
-            fail("%s: has %d lines, but %s has classes up to %d; it needs one name a line"
-                 % (args.classes, len(names), args.labels, max(by_name.values())))
+            fail("%s: has %d lines, so classes 0 to %d, but %s has classes up to %d; it needs one name a line, or the labels "
+                 "count from 1" % (args.classes, len(names), len(names) - 1, args.labels, max(by_name.values())))
     if args.reference and not os.path.isfile(args.reference) and not os.path.isfile(os.path.join(args.reference, "report.json")):
         fail("%s: is no report.json and no folder with one; name the report to compare with" % args.reference)
 
