@@ -310,6 +310,11 @@ def main():
     jobs = [(name, truth[labels.key(name)], real.get(name, ())) for name in opened.files if labels.key(name) not in excluded]
     if not jobs:
         fail("%s: leaves none of the results to judge" % args.exclude)
+    not_found = excluded - set(map(labels.key, opened.files))
+    # Of an INT8 model a list may have more: what it was calibrated on, of which a part is judged.
+    if not_found and (len(not_found) == len(excluded) or opened.run["precision"] != "int8"):
+        warn("%s: %d of its %d images have no result here, first %s"
+             % (args.exclude, len(not_found), len(excluded), min(not_found)))
     figures, table = evaluate(args, opened, baseline, jobs, class_names, truth)
     content = dict(opened.run, title=TITLE, schema=1, made_from=made_from, shards=opened.shards, summary_sha256=opened.sha256,
                    labels=args.labels, labels_sha256=labels_sha256, data_set=None, exclude_sha256=exclude_sha256,

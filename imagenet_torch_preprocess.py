@@ -85,6 +85,8 @@ def make_bin(folder, made_with, planes, manifest, name, source, before):
             else:
                 normalise(image, made_with, planes)
                 data = planes.reshape(-1).view(np.uint8)
+    except PIL.UnidentifiedImageError:
+        return False, ("is none of " + " ".join(FORMATS)).encode()
     except Exception as error:  # Pillow's decoders raise a dozen kinds on broken files
         return False, (getattr(error, "strerror", None) or command.first_line(error)).encode("utf-8", "replace")
     if made:
@@ -134,6 +136,10 @@ def check_folder(folder, wanted, found, earlier, manifest, args):
     if strangers:
         fail("%s: holds %d files that its %s does not list (first: %s), and inference would take them too; use another folder or "
              "remove them" % (folder, len(strangers), prepared.MANIFEST, strangers[0]))
+    gone = sorted(name for name in manifest if name not in found and name + ".bin" in names)
+    if 2 * len(gone) > len(manifest) and not args.overwrite:
+        fail("%s: %d of its %d images are not in %s (first: %s), so it is of another data set; use another folder, or --overwrite"
+             % (folder, len(gone), len(manifest), args.source, gone[0]))
     more = sorted(name for name in manifest if name in found and name not in wanted and name + ".bin" in names)
     if more and not args.shard and len(wanted) < len(found):
         fail("%s: holds %d more images of this set than are asked for (first: %s.bin); use another folder, or remove this one"

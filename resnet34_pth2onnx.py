@@ -155,7 +155,7 @@ def main():
         return 0
     if args.check:
         return 1
-    tensors, classes, source = checkpoint.find(args.pth, data, args.weights)
+    tensors, classes, source = checkpoint.find(args.pth, data, args.weights, made_with)
     torch, torchvision, onnx, onnxruntime = import_packages()
     model = torchvision.models.resnet34(num_classes=classes).eval()
     # They lack num_batches_tracked, which inference never reads, and nothing else.

@@ -260,7 +260,7 @@ def write_model(args, model, data, calibration, names, made_from):
         fail("%s: the quantised model is no ONNX: %s" % (args.int8_onnx, first_line(error)))
     properties = {key: model.metadata[key] for key in graph.CARRIED if key in model.metadata}
     data = graph.with_properties(proto, dict(properties, precision="int8", calibration=calibration))
-    files.begin_recorded(args.int8_onnx, made_from)
+    files.begin_recorded(args.int8_onnx, made_from, data)
     files.write(args.list, names)
     files.write(args.int8_onnx, data)
     files.finish_recorded(args.int8_onnx, made_from, list_sha256=files.sha256(names))
@@ -333,9 +333,8 @@ def quantise_and_judge(args, model, calibrated, compared, shared):
 
 def main():
     args = parse_args()
-    for path in (args.int8_onnx, args.list):
-        files.check_output(path, [args.onnx])
-    files.check_output(args.int8_onnx, (), files.is_recorded, args.overwrite)
+    files.check_output(args.int8_onnx, [args.onnx], files.is_recorded, args.overwrite)
+    files.check_output(args.list, [args.onnx], lambda _: files.record_of(args.int8_onnx), args.overwrite)
     model = graph.Graph(args.onnx)
     if model.precision == "int8" or any(node.op_type == "QuantizeLinear" for node in model.proto.graph.node):
         fail("%s: is quantised already; give the float model" % args.onnx)

@@ -29,7 +29,7 @@ say() { [ -n "${option[quiet]}" ] || printf '%s\n' "$*"; }
 
 read_options() {
   local file key value status=0
-  file=$(mktemp)
+  file=$(mktemp) || fail "TMPDIR: is no folder to write in (the message above)"
   "$PYTHON" "${here}tools/run_options.py" "$@" 3>"$file" || status=$?
   while IFS= read -r -d '' key && IFS= read -r -d '' value; do
     case $key in
@@ -98,6 +98,7 @@ choose_engine() {
     auto) ! can_use_npu "${option[device]}" "$output" "${option[batch_sizes]}" || engine=ais_bench ;;
   esac
   [ "$engine" != auto ] || engine=onnxruntime
+  [ "$engine" = ais_bench ] || [ -z "$om" ] || fail "--om $om: is for an NPU, but the engine is onnxruntime ($reason)"
   say "engine: $engine (${reason%%;*})"
   if [ "$engine" = ais_bench ]; then "$PYTHON" "${here}tools/npu_info.py" --check --quick --device "${option[device]}" || exit 1; fi
 }
@@ -127,7 +128,7 @@ preprocess() { # PART FOLDER TYPE [more options]
 }
 
 export_onnx() { # FILE [--input uint8]
-  must export "$PYTHON" "${here}resnet34_pth2onnx.py" "${option[pth]}" "$@" ${recipe[@]+"${recipe[@]}"}
+  must export "$PYTHON" "${here}resnet34_pth2onnx.py" "${option[pth]}" "$@" ${option[weights]:+--weights "${option[weights]}"} ${recipe[@]+"${recipe[@]}"}
 }
 
 # 64 images more than are calibrated on, to compare the two models on; AMCT advises 16 to 32.
@@ -179,6 +180,7 @@ find_parts() {
     mapfile -t parts < <(seq -f "/shard%.0f_of_$count" "$count")
   done
   [ -z "$shard" ] || parts=("/shard${shard/\//_of_}")
+  [ -z "${parts[0]}" ] || [ ! -e "$prepared/.recipe.json" ] || fail "$prepared: holds the whole set, not shards: no --shard, and no ${parts[0]#/} in it"
 }
 
 # row PRECISION SIZE: inference over the data set, its accuracy, and pure inference.
@@ -210,7 +212,7 @@ row() {
 }
 
 report() {
-  [ -n "${option[check]}" ] || printf '%s\n' "${commands[@]}" >"$output/commands.sh"
+  [ -n "${option[check]}" ] || printf '%s\n' "# what run_infer.sh ran" "${commands[@]}" >"$output/commands.sh"
   stage report "$PYTHON" "${here}report.py" "$output" --batch-sizes "${option[batch_sizes]}" --precisions "$precisions" \
     ${report_options[@]+"${report_options[@]}"} ${option[quiet]:+--quiet} ${failed[@]+--failed "${failed[@]}"} || exit 1
 }
@@ -219,8 +221,7 @@ main() {
   local precision size part
   command -v "$PYTHON" >/dev/null || fail "$PYTHON: not found; install Python 3.7 or newer, or set PYTHON to its name"
   read_options "$@"
-  trap 'stopped 130' INT
-  trap 'stopped 143' TERM
+  trap 'stopped 130' INT && trap 'stopped 143' TERM
   if [ -z "${option[check]}" ]; then lock_output "$output" "$shard"; elif [ ! -d "$output" ]; then exit 1; fi
   choose_engine
   check_packages

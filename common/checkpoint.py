@@ -273,9 +273,12 @@ class Candidate:
         self.name = ".".join(keys + ((prefix[:-1],) if prefix else ())) or "."
         heads = [head for head in prefixes(tensors, HEAD) if head == prefix or head not in trunks]
         self.head = heads[0] if len(heads) == 1 else prefix
-        shape = self.shape_of(self.head, HEAD)
+        inside = [key for key in tensors if re.fullmatch(re.escape(self.head) + r"fc\.\d+\.weight", key)]
+        # A Sequential of dropout and one linear layer is at inference that layer.
+        fc = inside[0][:-len("weight")] if len(inside) == 1 and self.head + HEAD not in tensors else self.head + "fc."
+        shape = self.shape_of(fc, "weight")
         self.classes = shape[0] if len(shape) == 2 else 1000
-        self.names = {(self.head if name.startswith("fc.") else prefix) + name: name for name in shapes(self.classes)}
+        self.names = {fc + name[len("fc."):] if name.startswith("fc.") else prefix + name: name for name in shapes(self.classes)}
         expected = dict(zip(self.names, shapes(self.classes).values()))
         # num_batches_tracked came with PyTorch 0.4.1, and inference never reads it.
         others = [key for key in tensors if key not in expected and not key.endswith(".num_batches_tracked")]
@@ -299,8 +302,9 @@ class Candidate:
             return False
         if inside and re.match(r"(conv1|bn1|layer[1-4]|fc)\.", key[len(self.prefix):]):
             return True
-        another_head = key.endswith("weight") and tensor.shape[1:] == WIDTHS[-1:]
-        return tensor.shape != (self.classes,) and (inside or another_head or self.head != self.prefix)
+        beside = key.endswith("weight") and tensor.shape[1:] in (WIDTHS[-1:], (self.classes,)) \
+            or key.endswith("running_mean") and tensor.shape == (3,)  # another head, one behind it, or a layer before the net
+        return tensor.shape != (self.classes,) and (inside or beside or self.head != self.prefix)
 
     def network(self):
         """What the network is called, as far as that can be told."""
@@ -337,14 +341,27 @@ class Candidate:
         return arrays
 
 
+def require_normalisation(path, chosen, recipe):
+    """Exit where a mean or deviation of an image's channels, of a layer that the graph will lack, is not what the recipe has."""
+    for key in chosen.passed_over if recipe else ():
+        match = re.search("(mean|mu|std|sigma)$", key)
+        if match and [side for side in chosen.tensors[key].shape if side != 1] == [3]:
+            option = "mean" if match.group(1) in ("mean", "mu") else "std"
+            values = chosen.tensors[key].numbers().ravel()
+            values = values / 255 if values.max() > 2 else values
+            if abs(values - getattr(recipe, option)).max() > 0.001:
+                fail("%s: normalises its images itself, by %s, and its graph will not: give the export --%s %s (and the images)"
+                     % (path, key, option, ",".join("%.4g" % value for value in values)))
+
+
 def shown(keys):
     return ", ".join(key[:120] for key in keys[:SHOWN_KEYS]) + (", ..." if len(keys) > SHOWN_KEYS else "")
 
 
-def find(path, data, name=None):
+def find(path, data, name=None, recipe=None):
     """The ResNet34 in a checkpoint's bytes: ({torchvision's name: float32 array}, number of classes, a line on which it is).
 
-    name: which, where there are several. Exits where there is none, or several are alike.
+    name: which, where there are several; recipe: what its images are to go through. Exits where there is none, or several.
     """
     import numpy  # noqa: F401 - before the memory is bounded
     with readable(path, data):
@@ -360,6 +377,7 @@ def find(path, data, name=None):
             fail("%s: %s" % (path, "holds a whole pickled model (%s), which is code; load it where it was made and %s" % (
                 models[0], ADVICE) if models else "holds no state_dict of a ResNet (%s)" % (shown(keys_there) or "no tensors")))
         chosen, others = choose(path, candidates, name)
+        require_normalisation(path, chosen, recipe)
         also = "; also there, for --weights: %s" % ", ".join(others) if others else ""
         return chosen.numbers(path), chosen.classes, chosen.source() + also
 
@@ -372,7 +390,7 @@ def choose(path, candidates, name):
         best = min(candidates, key=lambda each: sum(map(len, each.problems.values())))
         fail("%s: holds %s, not torchvision's ResNet34: %s" % (path, best.network(), best.refusal()))
     if name is None:  # an average of the weights stands behind them
-        meant = [each for each in fitting if not re.search(r"(?<![a-z])ema(?![a-z])", each.name)] or fitting
+        meant = [each for each in fitting if not re.search(r"(?<![a-z])ema(?![a-z])", each.name.lower())] or fitting
     else:
         meant = [each for each in fitting if name in (each.name, each.where, each.prefix[:-1])]
     if len(meant) != 1:

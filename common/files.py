@@ -19,6 +19,7 @@ import xxhash
 from common.command import fail, first_line, one_line
 
 LARGEST = 1 << 31  # bytes of any file that is read whole: protobuf's limit for a graph
+AGAIN = "; remove it, and run the stage that writes it again"
 TEMPORARY = re.compile(r"\.resnet34\.[0-9a-f]{16}\.tmp")  # not of the file's own name, which may be as long as a name may be
 RECORD = 1  # of the JSON beside an artefact
 LOCK_SECONDS = 2  # the workers of a killed run need a moment to see that it is gone
@@ -98,14 +99,14 @@ def parse_json(text, path):
     try:
         return json.loads(text if isinstance(text, str) else text.decode("utf-8-sig"), parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        fail("%s: is not the JSON that was written there (%s); run the stage that writes it again" % (path, first_line(error)))
+        fail("%s: is not the JSON that was written there (%s)%s" % (path, first_line(error), AGAIN))
 
 
 def read_json(path, most=1 << 28):
     """The object in a JSON file."""
     content = parse_json(read(path, most), path)
     if not isinstance(content, dict):
-        fail("%s: holds no JSON object; run the stage that writes it again" % path)
+        fail("%s: holds no JSON object%s" % (path, AGAIN))
     return content
 
 
@@ -125,12 +126,14 @@ def as_written(path):
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         what = "%s %s" % (type(error).__name__, first_line(error))
-        fail("%s: is not as the stage that makes it writes it (%s); run that stage again" % (path, one_line(what, 200)))
+        fail("%s: is not as the stage that makes it writes it (%s)%s" % (path, one_line(what, 200), AGAIN))
 
 
 def lines_of(data):
-    """The lines of a text file's bytes without the spaces around them: UTF-8 with or without BOM, any line ends."""
-    return [line.strip() for line in re.split("\r\n?|\n", data.decode("utf-8-sig", "surrogateescape"))]
+    """The lines of a text file's bytes without the spaces around them: UTF-8, or with a BOM UTF-16; any line ends."""
+    is_wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    text = data.decode("utf-16", "replace") if is_wide else data.decode("utf-8-sig", "surrogateescape")
+    return [line.strip() for line in re.split("\r\n?|\n", text)]
 
 
 # ---- writing ----
@@ -168,6 +171,7 @@ def write_all(contents):
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(file, fcntl.LOCK_EX)
                 write_bytes(file, data)
+                os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
             except OSError as error:
                 raise OSError(error.errno, error.strerror, path) from None
             ready.append((temporary, path))
@@ -193,7 +197,7 @@ def write_bytes(file, data):
 
 
 def _remove_if_there(path):
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):  # what went wrong before is what is said
         os.unlink(path)
 
 
@@ -232,7 +236,9 @@ def check_output(path, inputs=(), ours=None, overwrite=False):
     for other in filter(None, inputs):
         if os.path.realpath(other) == os.path.realpath(path):
             fail("%s: is read here and would be overwritten; choose another name" % path)
-    if os.path.lexists(path) and ours and not overwrite and not ours(path):
+    there = os.path.lexists(path) or ours is is_recorded and os.path.lexists(path + ".json")
+    if there and ours and not overwrite and not ours(path):
+        path = path if os.path.lexists(path) else path + ".json"
         fail("%s: is there and not of this command's making (or was changed since); choose another name, or --overwrite" % path)
 
 
@@ -250,8 +256,10 @@ def is_recorded(path):
     record = record_of(path)
     if record is None:
         return not os.path.lexists(path) and not os.path.lexists(path + ".json")
-    if record["sha256"] is None or not os.path.exists(path):
+    if not os.path.exists(path):
         return True
+    if record["sha256"] is None:
+        return record.get("pending") is None or sha256_of(path) in record["pending"]
     return stat_of(os.stat(path)) == record.get("stat") or sha256_of(path) == record["sha256"]
 
 
@@ -261,9 +269,12 @@ def is_kept(path, made_from):
     return bool(record and record["sha256"] and record["made_from"] == made_from and os.path.isfile(path) and is_recorded(path))
 
 
-def begin_recorded(path, made_from):
-    """Write the record of an artefact that is to be made: from now on what is there is ours, but not kept."""
-    write(path + ".json", _json({"record": RECORD, "sha256": None, "made_from": made_from}))
+def begin_recorded(path, made_from, data=None):
+    """Write the record of an artefact that is to be made: from now on what is there (of these bytes, where they are known) is
+    ours, but not kept, and so is what it replaces."""
+    earlier = record_of(path) or {"sha256": None}
+    pending = [sha256(data), earlier["sha256"]] + (earlier.get("pending") or []) if data else None
+    write(path + ".json", _json({"record": RECORD, "sha256": None, "pending": pending, "made_from": made_from}))
 
 
 def finish_recorded(path, made_from, **more):
@@ -274,7 +285,7 @@ def finish_recorded(path, made_from, **more):
 
 def write_recorded(path, data, made_from, **more):
     """Write an artefact's bytes and its record; killed at any moment, the next run knows it for its own."""
-    begin_recorded(path, made_from)
+    begin_recorded(path, made_from, data)
     write(path, data)
     finish_recorded(path, made_from, **more)
 

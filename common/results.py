@@ -263,7 +263,8 @@ def run_of(part):
     model, images = summary["model"] or {}, summary["input"] or {}
     made_with = images.get("recipe") and recipe.from_json(images["recipe"], part.summary_path).told()
     return [engine_of(part), summary["precision"], summary["batch_size"], model.get("sha256"), summary["outputs"],
-            summary["packages"], made_with, images.get("set_hash"), images.get("source")]
+            summary["packages"], made_with, images.get("set_hash"),
+            os.path.basename(os.path.realpath(images["source"])) if images.get("source") else None]
 
 
 def require_whole_shards(folder, shards):
@@ -282,6 +283,8 @@ def require_whole_shards(folder, shards):
 
 def require_same_images(first, second, names):
     """Exit where two Results are known to be of different pictures, or of images prepared otherwise (dtype and layout aside)."""
+    if os.path.realpath(first.folder) == os.path.realpath(second.folder):
+        fail("%s: would be compared with itself" % first.folder)
     problem = recipe.difference(first.recipe, second.recipe)
     if problem:
         fail("%s and %s: their images were prepared differently (%s)" % (first.folder, second.folder, problem))

@@ -121,6 +121,8 @@ WAYS = {  # {what makes it: (a function of the weights, what is said of it)}
                               "net.bn1.bias, net.bn1.running_mean, net.bn1.running_var, ...)"),
     "PyTorch before 0.4.1": (lambda weights: {key: value for key, value in weights.items() if "num_batches" not in key},
                              "the whole file"),
+    "dropout before the last layer": (lambda weights: {key.replace("fc.", "fc.1."): value for key, value in weights.items()},
+                                      "the whole file"),
     "parameters": (lambda weights: {key: torch.nn.Parameter(value, False) for key, value in weights.items()}, "the whole file"),
     "a pretrained net beside": (lambda weights: {"weights": weights, "teacher": {"conv1.weight": torch.ones(2)}}, "weights"),
 }
@@ -265,10 +267,23 @@ def test_other_networks_are_refused_by_their_names(weights):
 @pytest.mark.parametrize("more", [
     ("", "layer1.3.conv1.weight", (64, 64, 3, 3)), ("", "fc2.weight", (5, 512)), ("", "pool.p", (1,)),
     ("model.", "model.layer4.2.bn2.scale", (1,)), ("model.", "auxiliary.weight", (7, 512)),
-    ("model.", "model.conv1.bias", (64,))])
+    ("model.", "model.conv1.bias", (64,)), ("net.", "input_bn.running_mean", (3,)), ("net.", "out.weight", (5, 10))])
 def test_a_tensor_that_makes_it_another_network_is_refused(more, weights):
     prefix, key, shape = more
     assert "1 unexpected (%s)" % key in refused(dict(under(prefix, weights), **{key: torch.ones(shape)}))
+
+
+@pytest.mark.parametrize("mean, said", [([0.485, 0.456, 0.406], ""), ([123.675, 116.28, 103.53], ""),
+                                        ([0.5, 0.5, 0.5], "--mean 0.5,0.5,0.5")])
+def test_a_net_that_normalises_its_images_itself_is_taken_only_where_the_recipe_does_the_same(mean, said, weights):
+    from common import recipe
+    content = dict(under("1.", weights), **{"0.mean": torch.tensor(mean).view(1, 3, 1, 1)})
+    path, data = "w.pth", saved(content)
+    if said:
+        with pytest.raises(Failure, match="w.pth: normalises its images itself, by 0.mean, .*" + said):
+            checkpoint.find(path, data, None, recipe.DEFAULT)
+    else:
+        assert are(checkpoint.find(path, data, None, recipe.DEFAULT)[0], weights)
 
 
 def test_a_part_between_trunk_and_head_is_refused(weights):

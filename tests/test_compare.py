@@ -81,7 +81,9 @@ def accused(folder, dirname):
 
 def test_the_same_results_agree_wholly(place):
     place = place[0]
-    process, fidelity = judge(place, "reference")
+    for name in ("", "_summary.json"):
+        (shutil.copy if name else shutil.copytree)(str(place / ("reference" + name)), str(place / ("copy" + name)))
+    process, fidelity = judge(place, "copy")
     assert process.returncode == 0 and fidelity["agrees"] and fidelity["compared"] == IMAGES
     assert (fidelity["top1_agreement"], fidelity["top5_set_agreement"], fidelity["absolute_difference"]) == (100, 100, 0)
     assert fidelity["cosine_worst"] == pytest.approx(1) and "onnxruntime" in fidelity["engine"]
@@ -160,6 +162,19 @@ def test_the_figures_are_those_of_numpy(tmp_path):
         difference / abs(other).max() for difference, (_, other) in zip(differences, pairs)))
     assert fidelity["top1_agreement"] == 100 * np.mean([one.argmax() == other.argmax() for one, other in pairs])
     assert fidelity["engine"] == fidelity["reference_engine"] == "not recorded"
+
+
+def test_scores_that_are_nearly_the_same_of_all_images_do_not_agree_where_no_class_does(tmp_path):
+    folders = [write(tmp_path / name, {"i%d" % number: 100 + 0.25 * np.random.RandomState(seed + number).standard_normal(50)
+                                       for number in range(20)}, "npy") for name, seed in (("mine", 0), ("theirs", 100))]
+    assert "Top-1 agrees on 0.00%" in fails(3, SCRIPT, *folders)
+
+
+def test_results_are_not_compared_with_themselves(tmp_path):
+    mine = write(tmp_path / "mine", SCORES)
+    (tmp_path / "link").symlink_to(mine)
+    for other in (mine, tmp_path / "link", str(mine) + "/"):
+        assert "with itself" in fails(1, SCRIPT, mine, other)
 
 
 @pytest.mark.parametrize("outfmt", ["txt", "npy"])

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 
@@ -526,6 +527,14 @@ def test_a_calibration_list_whose_names_are_not_found_does_not_vouch_for_anythin
         assert content["calibration_shared"] is None and "may be among those judged" in process.stderr
 
 
+def test_names_to_leave_out_that_are_not_there_are_warned_of(labels, result, tmp_path):
+    for names, said in ((["nosuch"], "1 of its 1"), ([NAMES[0], "nosuch"], "1 of its 2")):
+        (tmp_path / "list").write_text("".join(name + "\n" for name in names))
+        process, content = evaluate(tmp_path, "--exclude", tmp_path / "list")
+        assert said + " images have no result here, first nosuch" in process.stderr
+        assert content["images"]["excluded"] == len(names) - 1
+
+
 def test_a_calibration_list_finds_names_with_spaces_before_the_dot(tmp_path):
     for name in ("img 3 ", "b", "c"):
         write_result(tmp_path / "result", name, np.arange(6))
@@ -556,7 +565,8 @@ def test_a_baseline_is_compared_image_by_image(labels, result, tmp_path):
     assert content["paired"]["images"] == IMAGES and not content["paired"]["mlperf"]["passes"]
     assert content["paired"]["mlperf"]["ratio"] == pytest.approx((ranks[0] < 1).sum() / (ranks[1] < 1).sum())
     assert "right became wrong" in process.stdout and "MLPerf" in process.stdout
-    same = evaluate(tmp_path, "--baseline", result)[1]["paired"]
+    shutil.copytree(str(result), str(tmp_path / "copy"))
+    same = evaluate(tmp_path, "--baseline", tmp_path / "copy")[1]["paired"]
     assert same["top1"]["mcnemar_p"] == 1 and same["mlperf"]["passes"] and same["top1"]["lost"] == 0
 
 
@@ -645,7 +655,7 @@ def test_an_image_in_two_shards_is_refused(labels, result, tmp_path):
     ("engines", {"engine": "onnxruntime 2"}), ("precisions", {"precision": "int8"}), ("packages", {"packages": {"numpy": "2"}}),
     ("models", {"model": {"sha256": "cd"}}), ("recipes", {"input": {"shard": [2, 2], "recipe": FLOAT_RECIPE}}),
     ("sets of images", {"input": {"shard": [2, 2], "set_hash": "b"}}),
-    ("folders of images", {"input": {"shard": [2, 2], "source": "b"}})])
+    ("folders of images", {"input": {"shard": [2, 2], "source": "/else/other"}})])
 def test_shards_of_different_making_are_refused(what, changes, labels, result, tmp_path):
     in_shards(result, 2)
     record(result / "shard2_of_2", **dict({"input": {"shard": [2, 2]}}, **changes))

@@ -21,6 +21,11 @@ def refused(function, *arguments):
     return str(caught.value)
 
 
+def test_labels_of_powershell_are_read(tmp_path):
+    (tmp_path / "labels").write_bytes("a.jpg 3\r\n\u00e9.jpg 5\r\n".encode("utf-16"))
+    assert labels.read(str(tmp_path / "labels"))[0] == {"a": 3, "\u00e9": 5}
+
+
 def test_every_kind_of_line_end_bom_tabs_and_blank_lines_give_the_same_labels(tmp_path):
     for text in ("a.jpg 5\nb.jpg 12\n", "a.jpg 5\r\nb.jpg 12", "\ufeffa.jpg\t5\r\rb.jpg  12\r", "\n\n a.jpg\t 5 \n\nb.jpg 12\n"):
         assert read(tmp_path, text) == {"a": 5, "b": 12}

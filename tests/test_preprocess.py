@@ -333,7 +333,7 @@ def test_a_fifo_an_eps_a_bomb_and_an_endless_strip_are_refused_with_a_sentence(v
     Image.fromarray(noise(4000, 8)).save(str(val / "panorama.png"))
     process = script(SCRIPT, "resnet", val, tmp_path / "prep", timeout=60)
     assert process.returncode == 1 and "Traceback" not in process.stderr
-    reasons = {"fifo.JPEG": "is no regular file", "postscript.JPEG": "cannot identify", "bomb.png": "bomb",
+    reasons = {"fifo.JPEG": "is no regular file", "postscript.JPEG": "is none of JPEG PNG", "bomb.png": "bomb",
                "strip.png": "after resizing"}
     for name, reason in reasons.items():
         assert [line for line in process.stderr.splitlines() if name in line and reason in line], (name, process.stderr)
@@ -511,6 +511,14 @@ def test_pictures_replaced_between_two_shards_have_other_hashes_in_their_manifes
     succeeds(SCRIPT, "resnet", val, tmp_path / "parts", "--shard", "1/2")
     after = manifest(tmp_path / "parts" / "shard1_of_2")
     assert [row[:2] for row in after] == [row[:2] for row in before] and all(new[2] != old[2] for new, old in zip(after, before))
+
+
+def test_a_folder_of_another_data_set_is_not_emptied_unasked(val, prep, tmp_path):
+    draw_images(tmp_path / "few", 2, first=20)
+    assert "12 of its 12 images are not in" in fails(1, SCRIPT, "resnet", tmp_path / "few", prep)
+    assert len(list(prep.glob("*.bin"))) == 12
+    assert "2 made now" in succeeds(SCRIPT, "resnet", tmp_path / "few", prep, "--overwrite").stdout
+    assert len(list(prep.glob("*.bin"))) == 2
 
 
 def test_another_data_set_with_equal_names_is_made_and_the_rest_of_the_old_one_removed(val, prep, tmp_path):

@@ -94,7 +94,8 @@ def test_every_file_of_the_guide_is_there(demo):
 
 def test_commands_sh_holds_each_command_that_was_run_and_they_are_shown(demo):
     folder, said = demo
-    lines = (folder / "commands.sh").read_text().splitlines()
+    first, *lines = (folder / "commands.sh").read_text().splitlines()
+    assert first == "# what run_infer.sh ran"
     for name in ("make_tiny_imagenet.py", "resnet34_pth2onnx.py", "imagenet_torch_preprocess.py", "onnx_infer.py",
                  "imagenet_acc_eval.py"):
         assert any(name in line for line in lines), name
@@ -170,7 +171,8 @@ def test_another_pillow_behind_the_same_python_prepares_the_images_again(rerun, 
     assert "preprocess" in done(again()) and done(again()) == []
 
 
-@pytest.mark.parametrize("theirs", ["resnet34.onnx", "report.md", "result_bs4/x_0.txt", "prep_dataset/a.bin"])
+@pytest.mark.parametrize("theirs", ["resnet34.onnx", "resnet34.onnx.json", "commands.sh", "report.md", "result_bs4/x_0.txt",
+                                    "prep_dataset/a.bin"])
 def test_files_of_the_users_own_in_the_output_folder_are_not_replaced(theirs, tiny, tmp_path):
     path = tmp_path / "mine" / theirs
     path.parent.mkdir(parents=True)
@@ -292,6 +294,23 @@ def test_wrong_usage_and_missing_inputs_are_said_before_any_work(options, code, 
     line = ([] if "--demo" in options else data_options(tiny, tmp_path / "o")) + options
     assert words in fails(code, "run_infer.sh", *line, env=env, cwd=str(tmp_path))
     assert not (tmp_path / "o" / "prep_dataset").exists()
+
+
+def test_pure_inference_and_the_export_need_no_labels(tiny, tmp_path):
+    line = data_options(tiny, tmp_path / "o")
+    line[line.index("--labels") + 1] = "missing"
+    assert "perf" in done(script("run_infer.sh", *(line + ["--batch-sizes", "1", "--loop", "1", "--stages", "export,perf"])))
+
+
+def test_a_shard_is_refused_where_the_whole_set_was_prepared(rerun, tiny):
+    folder, again = rerun
+    again()
+    sentence = fails(1, "run_infer.sh", *(data_options(tiny, folder) + ["--stages", "preprocess,infer", "--shard", "1/2"]))
+    assert "holds the whole set, not shards" in sentence and not list((folder / "prep_dataset").glob("shard*"))
+
+
+def test_om_files_are_not_passed_over_without_an_npu(tiny, tmp_path):
+    assert "--om" in fails(1, "run_infer.sh", *(data_options(tiny, tmp_path / "o") + ["--om", str(tmp_path)]))
 
 
 def test_stages_left_out_must_have_been_made_by_this_very_line(rerun, tiny, tmp_path):

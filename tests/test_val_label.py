@@ -234,6 +234,21 @@ def test_own_folders_that_are_numbers_are_refused_until_the_order_is_said(tmp_pa
     fails(2, SCRIPT, folders(tmp_path / "q", "1/a.jpg", "x/b.jpg"), tmp_path / "l", "--order", "number")
 
 
+def test_folders_that_may_be_some_of_imagenets_classes_are_not_numbered_among_themselves_unasked(tmp_path):
+    some = folders(tmp_path / "v2", "3/a.jpg", "7/b.jpg")
+    assert "if they are ImageNet's, all 1000 folders tell it" in fails(1, SCRIPT, some, tmp_path / "labels")
+    dogs = folders(tmp_path / "dogs", "n02085620-Chihuahua/a.jpg", "n02085782-Japanese_spaniel/b.jpg")
+    assert "begin with WordNet ids" in fails(1, SCRIPT, dogs, tmp_path / "labels")
+    for source, more in ((some, ("--order", "number")), (dogs, ("--own-classes", "--overwrite"))):
+        assert [line[1] for line in made(tmp_path, source, *more)[0]] == [0, 1]
+
+
+def test_labels_are_not_called_as_their_class_names_are(tmp_path):
+    source = folders(tmp_path / "p", "bike/a.jpg", "cup/b.jpg")
+    assert "choose another name" in fails(2, SCRIPT, source, tmp_path / "class_names.txt")
+    assert not (tmp_path / "class_names.txt").exists()
+
+
 def test_equal_names_in_different_folders_are_told_apart_as_the_preprocessing_names_them(tmp_path):
     source = folders(tmp_path / "pictures", "bike/IMG_1.jpg", "bike/x.png", "cup/IMG_1.jpg", "cup/Dr. Smith 1.jpg", "a.b/x.jpg",
                      "cup/Dr. Smith 2.jpg", "cup/ lead.jpg")

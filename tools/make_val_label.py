@@ -85,12 +85,13 @@ def read_text(data, source):
 
 
 def check_against_ids(rows, positions, source):
-    """Exit where a class that is written as a number is not that of the WordNet id in the image's path."""
-    for (folder, file), number in rows.items():
+    """Exit where the class that a list gives an image is not that of the WordNet id in the image's path."""
+    for (folder, file), written in rows.items():
         found = WORDNET_ID.search(os.path.join(folder, file))
-        if found and positions.get(found.group(), int(number)) != int(number):
+        number = positions[written] if written in positions else int(written)
+        if found and positions.get(found.group(), number) != number:
             fail("%s: %s has class %s there, but its id is ImageNet's class %d; make labels of the folders, or --own-classes"
-                 % (source, os.path.join(folder, file), number, positions[found.group()]))
+                 % (source, os.path.join(folder, file), written, positions[found.group()]))
 
 
 # ---- folders ----
@@ -212,7 +213,12 @@ def number_classes(rows, args):
         if strange:
             fail("%s: %s is none of ImageNet's %d classes; --own-classes numbers all among themselves"
                  % (args.source, strange[0], CLASSES))
+        if not os.path.isdir(args.source):
+            check_against_ids(rows, positions, args.source)
         return {each: positions[each] for each in written}, OF_IMAGENET + "WordNet id", None
+    if all(WORDNET_ID.match(each) for each in written):
+        fail("%s: its classes begin with WordNet ids (%s); rename the folders to the ids, or number them among themselves with "
+             "--own-classes" % (args.source, min(written)))
     if numbers == set(range(1, CLASSES + 1)):
         fail("%s: its classes are 1 to 1000: the development kit's own numbers, which are in another order (then name the kit: "
              "--devkit %s), or classes of your own (--own-classes)" % (args.source, labels.KIT))
@@ -233,6 +239,10 @@ def number_own(written, numbers, args):
     if numbers and order != by_number and not args.order:
         fail("%s: its classes are numbers: --order name takes them as torchvision's ImageFolder does (%s ...), --order number as "
              "%s ..." % (args.source, " ".join(order[:3]), " ".join(by_number[:3])))
+    from_0_or_1 = set(range(len(numbers))), set(range(1, len(numbers) + 1))
+    if numbers and not (args.order or args.own_classes) and numbers not in from_0_or_1:
+        fail("%s: its classes are the numbers %s ...; if they are ImageNet's, all 1000 folders tell it; own ones are "
+             "counted from 0 with --order name or number" % (args.source, " ".join(map(str, sorted(numbers)[:3]))))
     order = by_number if args.order == "number" else order
     return {name: number for number, name in enumerate(order)}, "classes, named in " + NAMES, order
 
@@ -270,6 +280,8 @@ def main():
     args = parse_args()
     if args.devkit and args.own_classes:
         fail("--devkit and --own-classes: either ImageNet's classes or your own", code=2)
+    if os.path.basename(args.labels) == NAMES:
+        fail("%s: is what the names of the classes are called; choose another name for LABELS" % args.labels, code=2)
     files.check_output(args.labels, [args.source, args.devkit])
     rows = read_source(args)
     numbers, what, names = number_classes(rows, args)

@@ -76,6 +76,7 @@ def parse_args(words):
     add = parser.add_argument_group("what to run on").add_argument
     add("--demo", action="store_true", help="a tiny data set and weights, made first")
     add("--pth", metavar="FILE", type=path, help="checkpoint (default: %s)" % DATA["pth"])
+    add("--weights", metavar="NAME", help="which weights, where the checkpoint holds several")
     add("--images", metavar="DIR", type=path, help="images (default: %s)" % DATA["images"])
     add("--labels", metavar="FILE", type=path, help='"FILE CLASS" lines (default: %s)' % DATA["labels"])
     add("--classes", metavar="FILE", type=path, help="names of the classes, one a line")
@@ -133,14 +134,17 @@ def parse_args(words):
 
 def check_files(args):
     """Exit where an input is missing, or the labels and the names of the classes do not belong together."""
-    selected = args.stages.split(",")
+    selected, commands = args.stages.split(","), os.path.join(args.output, "commands.sh")
+    if os.path.exists(commands) and not args.force:  # beside those of an earlier version, which began with the first command
+        if not files.read(commands).startswith((b"# what run_infer.sh ran\n", b"python", b"/")):
+            fail("%s: is there and not of run_infer.sh's making; move it away, or name another --output" % commands)
     if "export" in selected and not args.om and not os.path.isfile(args.pth):
         fail("%s: no such weight file; name it with --pth, or get it with: wget %s; without weights: --demo"
              % (args.pth, WEIGHTS_URL))
     if "preprocess" in selected and not os.path.isdir(args.images):
         fail("%s: no such folder of images; name it with --images" % args.images)
-    by_name, _ = labels.read(args.labels)
-    if args.classes:
+    by_name = labels.read(args.labels)[0] if {"preprocess", "infer", "evaluate"} & set(selected) else {}
+    if args.classes and by_name:
         names = labels.numbered(files.read(args.classes))
         if len(names) <= max(by_name.values()):
             fail("%s: has %d lines, so classes 0 to %d, but %s has classes up to %d; it needs one name a line, or the labels "
@@ -159,9 +163,9 @@ def need(modules):
 
 def words_of(args):
     """[(name, value)] for run_infer.sh; what goes on to a script as it is comes as recipe, gate or report, word by word."""
-    simple = ("demo", "pth", "images", "labels", "classes", "limit", "output", "batch_sizes", "engine", "dtype", "int8",
-              "calibration_images", "fidelity", "outfmt", "provider", "device", "soc_version", "om", "force", "force_perf",
-              "stages", "check", "quiet")
+    simple = ("demo", "pth", "weights", "images", "labels", "classes", "limit", "output", "batch_sizes", "engine", "dtype",
+              "int8", "calibration_images", "fidelity", "outfmt", "provider", "device", "soc_version", "om", "force",
+              "force_perf", "stages", "check", "quiet")
     values = vars(args)
     pairs = [(name, {True: "yes", False: "", None: ""}.get(values[name], values[name])) for name in simple]
     pairs.append(("shard", "%d/%d" % tuple(args.shard) if args.shard else ""))
@@ -186,8 +190,11 @@ def main():
         setattr(args, name, os.path.join(tiny, DEMO[name]) if args.demo else getattr(args, name) or default)
     if not args.demo:
         check_files(args)
-    with open(3, "wb") as file:
-        file.write(b"".join(os.fsencode("%s\0%s\0" % pair) for pair in words_of(args)))
+    try:
+        with open(3, "wb") as file:
+            file.write(b"".join(os.fsencode("%s\0%s\0" % pair) for pair in words_of(args)))
+    except OSError as error:
+        fail("TMPDIR, where run_infer.sh keeps its options: %s" % error.strerror)
 
 
 if __name__ == "__main__":
