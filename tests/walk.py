@@ -81,7 +81,7 @@ class Walk(RuleBasedStateMachine):
         super().__init__()
         self.place = Path(tempfile.mkdtemp(prefix="walk."))
         (self.place / "val").mkdir()
-        self.pictures = self.prepared = None
+        self.pictures, self.prepared, self.damaged = None, None, set()
         self.files, self.claims = {folder: {} for folder in FOLDERS}, dict.fromkeys(FOLDERS)
         for model in MODELS:
             write_model(self.place / (model + ".onnx"), model)
@@ -165,12 +165,12 @@ class Walk(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, COUNT - 1))
     def damage(self, number):
-        """A .bin that is not what it was, of the same size."""
+        """A .bin that is not what it was, of the same size; done twice, it is what it was."""
         for path in sorted((self.place / "prep").glob("*.bin"))[number:number + 1]:
             data = bytearray(path.read_bytes())
             data[5] ^= 255
             path.write_bytes(bytes(data))
-            self.prepared = "damaged"
+            self.damaged ^= {number}
             counts["damaged"] += 1
 
     # ---- commands ----
@@ -181,7 +181,7 @@ class Walk(RuleBasedStateMachine):
                            "--crop", SIDE, "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5", "-j", "1",
                            *["--overwrite"] * overwrite)
         assert process.returncode == 0, process.stderr
-        self.prepared = self.pictures
+        self.prepared, self.damaged = self.pictures, set()
         expected = (pixels(self.pictures).transpose(0, 3, 1, 2).astype(np.float32) / 255 - np.float32(0.5)) / np.float32(0.5)
         for name, image in zip(NAMES, expected):
             assert (self.place / "prep" / (name + ".bin")).read_bytes() == image.astype("<f4").tobytes(), name
@@ -191,7 +191,7 @@ class Walk(RuleBasedStateMachine):
     def infer(self, model, folder, size, outfmt):
         process = self.run("onnx_infer.py", *self.infer_words(model, folder, size, outfmt))
         if process.returncode == 0:
-            assert self.prepared in SETS, "inference over a %s folder: %s" % (self.prepared, process.stdout)
+            assert not self.damaged, "inference over damaged images %s: %s" % (self.damaged, process.stdout)
             self.has_made(folder, model, outfmt)
 
     def infer_words(self, model, folder, size, outfmt):
