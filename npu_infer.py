@@ -26,7 +26,7 @@ import time
 
 import numpy as np
 
-from common import ais_bench, files, graph, inference, npu_smi, prepared, publishing, recipe, scores
+from common import ais_bench, ascend, files, graph, inference, npu_smi, prepared, publishing, recipe, scores
 from common.command import fail, warn
 
 DTYPES = {1: "uint8", 2: "float16", 4: "float32", 8: "int64"}  # by the bytes of a value, of an .om without a record
@@ -311,7 +311,8 @@ def main():
     args = parse_args()
     os.umask(0o027)  # newer front ends, and whoever reads these results with them, want 0640 and 0750
     model = read_om(args.model)
-    device = {"devices": args.devices, "visible": os.environ.get(npu_smi.VISIBLE), "soc_version": model.soc_version}
+    device = {"devices": args.devices, "visible": os.environ.get(npu_smi.VISIBLE), "soc_version": model.soc_version,
+              "cann": ascend.cann_version()}
     with tempfile.TemporaryDirectory(prefix="npu_infer-") as nowhere:
         output = publishing.Output(args.output or nowhere, args.output_dirname)
         inference.check_output_folder(args, output)

@@ -149,10 +149,10 @@ main() {
   mapfile -t lines <<<"$plan"
   [ -n "$plan" ] || exit 1
   [ ${#lines[@]} -le 3 ] || printf '%s\n' "${lines[@]:3}"
-  [ -z "${lines[2]}" ] || "$PYTHON" "$info" --check --quick --compile || exit 1
+  [ -z "${lines[2]-}" ] || "$PYTHON" "$info" --check --quick --compile || exit 1
   log=$(mktemp)
   unfinished=("$log")
-  for size in ${lines[2]}; do
+  for size in ${lines[2]-}; do
     compile "${prefix}_bs$size" "$size" "${lines[0]}" "${lines[1]}" || failed+=("$size")
   done
   unfinished=("$log")

@@ -45,6 +45,8 @@ def add_engine_options(parser, model, model_help):
 def check_options(parser, args):
     if args.seconds and (args.loop or args.input):
         parser.error("--seconds is for pure inference, without --loop and --input")
+    if "" in (args.input, args.output):
+        parser.error("--input and --output are names of folders, not empty (a variable that is not set?)")
     if args.output is None and (args.output_dirname is not None or args.check):
         parser.error("--output_dirname and --check go with --output")
     name = time.strftime("%Y_%m_%d-%H_%M_%S") if args.output_dirname is None else args.output_dirname

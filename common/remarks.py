@@ -23,6 +23,10 @@ def check_reference(run, some, reference):
     for row in lacking if reference else ():
         run.note("%s: has no row for %s at batch size %s, which is not compared", reference["path"], precision_of(row),
                  tables.figure(row["batch_size"]))
+    unused = [other for other in (reference["rows"] if reference else ()) if not any(other is each for _, each in pairs)]
+    for other in unused:
+        run.note("%s: has a row for %s at batch size %s, and this run has none", reference["path"], precision_of(other),
+                 tables.figure(other["batch_size"]))
     for what, key in (("models (weights)", "model.weights_sha256"), ("labels", "labels_sha256"), ("numbers of images", "judged"),
                       ("image contents", "input.set_hash"), ("image contents", "input.images_hash"), ("engines", "engine"),
                       ("devices", "device")):
@@ -110,12 +114,20 @@ def speed_gate(row, other, slowdown):
                 text=text % (name, measured, least, most, say(how), say(word), limit, there, low, slowdown))
 
 
+def is_of_the_same(row, other):
+    """Whether two rows may be quoted in one breath: nothing known says that they are of different engines, devices or models."""
+    return not rows.differ_in_engine(row, other) and not any(
+        differ(at(row, key), at(other, key)) for key in ("device", "precision", "model.weights_sha256"))
+
+
 def verdict(some):
     """The sentence to be quoted: the accuracy, its distance from what is published, the best throughput; of INT8 likewise."""
     sentences = []
     for group in filter(None, ([row for row in some if is_int8(row) == int8] for int8 in (False, True))):
-        fastest = max(group, key=lambda row: row["images_per_second"] or 0)
-        judged = next((row for row in [fastest] + group if row["top1"] is not None), None)
+        judged = next((row for row in group if row["top1"] is not None), None)
+        alike = [row for row in group if not judged or is_of_the_same(row, judged)]
+        fastest = max(alike, key=lambda row: row["images_per_second"] or 0)
+        judged = fastest if fastest["top1"] is not None else judged
         parts = []
         if judged:
             parts.append(say("Top-1 %.2f%% and Top-5 %.2f%% on %d images") % (judged["top1"], judged["top5"], judged["judged"]))

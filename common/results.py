@@ -12,6 +12,7 @@ from common.command import fail
 
 SCHEMA = 2  # of a summary
 NOT_RECORDED = "not recorded"
+OF_AIS_BENCH = "ais_bench (version not recorded)"  # of what ais_bench alone wrote
 MOST_BYTES = 1 << 26  # of one image's scores
 RESULT = re.compile(r"(.+)_(0|[1-9][0-9]*)\.(txt|bin|npy)", re.S)
 SHARD = re.compile(r"shard([1-9][0-9]{0,5})_of_([1-9][0-9]{0,5})")
@@ -45,6 +46,15 @@ def read_summary(path):
                 if not isinstance(summary[key], (kind, type(None))):
                     raise TypeError("%s is no %s" % (key, kind.__name__))
     return summary, files.sha256(data)
+
+
+def option_of(words, *names):
+    """The value of an option in a command line's words, or None: --batchsize 8, --batch-size=8."""
+    for word, following in zip(words, words[1:] + [None]):
+        name, equals, value = word.partition("=")
+        if name.startswith("-") and re.sub("[-_]", "", name) in names:
+            return value if equals else following
+    return None
 
 
 def is_ours(summary):
@@ -89,6 +99,9 @@ class Results:
         if not found:
             fail("%s: holds no results (looked for NAME_0.txt, .bin and .npy there, in device*/ and shardK_of_N/)" % folder)
         require_whole_shards(folder, [part.shard for part in self.parts])
+        beside = {os.path.dirname(result.path) for result in found} - {self.folder}
+        if len(found) > sum(os.path.dirname(result.path) != self.folder for result in found) and beside:
+            fail("%s: holds results and, beside them, %s; remove the stale ones" % (folder, min(beside)))
         self._require_equal_runs()
         for result in found:
             self._add(result)
@@ -245,7 +258,14 @@ def check_target(path, opened, inputs, ours, overwrite):
 
 def engine_of(part):
     """What computed a Part's results, in words."""
-    return NOT_RECORDED if part.summary is None else recorded(part)["engine"] or "ais_bench (version not recorded)"
+    return NOT_RECORDED if part.summary is None else recorded(part)["engine"] or OF_AIS_BENCH
+
+
+def om_of(summary):
+    """The name of the .om in the command line that a summary of ais_bench alone tells, or None."""
+    words = (summary or {}).get("args") or []
+    model = option_of(words if isinstance(words, list) else words.split(), "model", "m")
+    return model and os.path.basename(model)
 
 
 def recorded(part):
@@ -262,8 +282,8 @@ def run_of(part):
     summary = recorded(part)
     model, images = summary["model"] or {}, summary["input"] or {}
     made_with = images.get("recipe") and recipe.from_json(images["recipe"], part.summary_path).told()
-    return [engine_of(part), summary["precision"], summary["batch_size"], model.get("sha256"), summary["outputs"],
-            summary["packages"], made_with, images.get("set_hash"),
+    return [engine_of(part), summary["precision"], summary["batch_size"], model.get("sha256") or om_of(part.summary),
+            summary["outputs"], summary["packages"], made_with, images.get("set_hash"),
             os.path.basename(os.path.realpath(images["source"])) if images.get("source") else None]
 
 

@@ -1,6 +1,5 @@
 """What lies in a run's folder, joined to rows: one for each precision and batch size; and what of it does not fit together."""
 import glob
-import json
 import os
 import re
 
@@ -20,6 +19,7 @@ OF_ACCURACY = ("labels", "labels_sha256", "input", "judged", "labelled", "exclud
                "top5", "top1_interval95", "top5_interval95", "published", "real", "labels_doubt", "gates", "calibration_shared",
                "paired", "worst_classes", "mistakes", "wall", "loop")
 ROW = OF_SPEED + OF_ACCURACY + ("precision", "batch_size", "dataset", "guide_images_per_second", "fidelity", "failed", "refused")
+FAILED_PURE = "its pure inference failed"  # as run_infer.sh says it; of any other failure the accuracy may be an earlier run's
 SUMMARY = r"(_summary|/\.summary|/sumary)\.json$"
 
 
@@ -41,6 +41,14 @@ def differ(first, second):
     return None not in (first, second) and first != second
 
 
+def differ_in_engine(first, second):
+    """Whether two rows are known to be of different engines; of a version that is not recorded its name tells."""
+    engines = [each["engine"] for each in (first, second)]
+    if None in engines or UNKNOWN not in "".join(engines):
+        return differ(*engines)
+    return engines[0].split()[0] != engines[1].split()[0]
+
+
 def is_int8(row):
     return row["precision"] == "int8"
 
@@ -53,16 +61,7 @@ def of_name(path):
     """Precision and batch size as a file's name tells them: perf_int8_bs8_summary.json -> ("int8", 8)."""
     words = re.split(r"[_.]", os.path.basename(path))
     sizes = [int(word[2:]) for word in words if re.match(r"bs[1-9]\d{0,8}$", word)]
-    return next((word for word in words if word in ("fp32", "fp16", "int8")), None), sizes[0] if sizes else None
-
-
-def option_of(words, *names):
-    """The value of an option in a command line's words, or None: --batchsize 8, --batch-size=8."""
-    for word, following in zip(words, words[1:] + [None]):
-        name, equals, value = word.partition("=")
-        if name.startswith("-") and re.sub("[-_]", "", name) in names:
-            return value if equals else following
-    return None
+    return next((word for word in words if word in ("fp32", "fp16", "int8")), None), sizes[-1] if sizes else None
 
 
 def json_files(folder):
@@ -96,7 +95,7 @@ class Run:
         self.folder, self.dataset, self.warnings, self.read = folder, dataset, [], set()
         paths, fidelities, self.evaluations, self.summaries = json_files(folder), [], [], []
         for path in paths:
-            if is_one(path, "fidelity", b""):
+            if os.path.basename(path).startswith("fidelity") and is_one(path, r"fidelity(_bs\d+)?\.json$", b'"reference_engine"'):
                 fidelities.append(dict(self._read(path), path=path))
             elif is_one(path, r"result(_.*)?\.json$", TITLE.encode()) and not re.search(SUMMARY, path):
                 self.evaluations.append(self._evaluation(path))
@@ -105,7 +104,9 @@ class Run:
                 self.summaries.append(self._summary(path))
         for path in perf:  # a summary that lies elsewhere, or the folder it is of
             summary = results.find_summary(path, os.listdir(path)) if os.path.isdir(path) else path
-            self.summaries.append(self._summary(summary or fail("%s: has no summary in it or beside it" % path)))
+            summary = summary or fail("%s: has no summary in it or beside it" % path)
+            if os.path.realpath(summary) not in [os.path.realpath(each["path"]) for each in self.summaries]:
+                self.summaries.append(self._summary(summary))
         self._join(fidelities, failed or {})
         self._check()
 
@@ -147,10 +148,12 @@ class Run:
         latency = {key: times.get(key) for key in ("mean", "median", "p90", "min", "max")}
         latency["p99"] = times.get("percentile(99%)", times.get("P99")) if times["count"] >= inference.P99_FROM else None
         return dict(dict.fromkeys(("machine", "cpus", "npu", "date")), packages={}, devices=[], loop=1, latency_ms=latency,
-                    engine=content.get("engine"), precision=of_name(path)[0], batch_size=size, batch_size_vouched=vouched,
-                    refused=refused, runs=int(times["count"]), h2d_ms=at(content, "H2D_latency.mean"),
+                    engine=content.get("engine") or results.OF_AIS_BENCH, om=results.om_of(content),
+                    precision=of_name(path)[0], batch_size=size, batch_size_vouched=vouched, refused=refused,
+                    runs=int(times["count"]), h2d_ms=at(content, "H2D_latency.mean"),
                     d2h_ms=at(content, "D2H_latency.mean"),
-                    pure="pure_infer" in json.dumps(info) if info else option_of(words, "input", "i") is None)
+                    pure=any(inference.PURE in os.path.basename(str(path)) for each in info.values() for path in each["infiles"])
+                    if info else results.option_of(words, "input", "i") is None)
 
     def _batch_size(self, path, words, by_throughput):
         """(batch size, whether something vouches for it, why it is refused or None) of ais_bench's pure inference.
@@ -158,7 +161,7 @@ class Run:
         --batchsize only scales the throughput there; without it ais_bench asks the model. What else tells: the .om's record, its
         name, and how many rows of scores (float32, or half the bytes in fp16) the one result holds.
         """
-        asked, model = option_of(words, "batchsize"), os.path.basename(option_of(words, "model", "m") or "")
+        asked, model = results.option_of(words, "batchsize"), os.path.basename(results.option_of(words, "model", "m") or "")
         near = round(by_throughput) if abs(by_throughput - round(by_throughput)) < 0.01 else 0
         size = int(asked) if asked and asked.isdigit() else near or of_name(path)[1]
         record, scores = os.path.join(self.folder, model), os.path.join(re.sub(SUMMARY, "", path), inference.PURE + "_0.bin")
@@ -197,7 +200,7 @@ class Run:
         beside = {summary["sha256"] for summary in self.summaries if summary["stem"] == row["stem"]}
         summary = here.get(known[0], {})
         row = dict(row, stale=bool(set(known) - set(here) - {None} or beside - set(known)),
-                   wall=summary.get("wall") if len(known) == 1 else None, loop=summary.get("loop"))
+                   wall=summary.get("wall") if len(known) == 1 else None, loop=summary.get("loop"), om=summary.get("om"))
         by_name = dict(zip(("precision", "batch_size"), of_name(row["path"])))
         for key in OF_RUN + ("precision", "batch_size"):
             row[key] = next((each[key] for each in (row, summary, by_name) if each.get(key) is not None), None)
@@ -230,7 +233,7 @@ class Run:
         if judged and judged["stale"]:
             row["refused"].append(say("%s: judged results that are not here any more, so it is not shown as this run's; judge "
                                       "those that are here, or move it away") % os.path.basename(judged["path"]))
-        elif judged:
+        elif judged and failed in (None, FAILED_PURE):
             row.update({what: judged[what] for what in OF_RUN + OF_ACCURACY})
             row["dataset"] = self.dataset or at(row, "input.source") or at(row, "input.path")
             self._require_same(key, judged, timed)
@@ -245,11 +248,14 @@ class Run:
 
     def _require_same(self, key, judged, timed):
         """Exit where accuracy and performance are of two models or engines; warn of two devices."""
-        for what in ("engine", "precision", "model.sha256") if timed else ():
+        for what in ("engine", "precision", "model.sha256", "om") if timed else ():
             first, second = at(judged, what), at(timed, what)
-            if differ(first, second) and UNKNOWN not in first:
+            if differ_in_engine(judged, timed) if what == "engine" else differ(first, second):
                 fail("%s: the accuracy at batch size %s is of the %s %s, but the performance in %s is of %s; make both with one"
                      % (judged["path"], key[1], what.split(".")[0], first, timed["path"], second))
+        if timed and judged["engine"] is None:
+            self.note("%s: no summary says of which model and engine its results are, so the performance beside it may be of "
+                      "another", os.path.basename(judged["path"]))
         if timed and differ(judged["device"], timed["device"]):
             self.note("%s: was measured on %s, the accuracy on %s", timed["name"], timed["device"], judged["device"])
 
@@ -324,7 +330,8 @@ def join(keys, others, loose=False):
     """{key of the row: other}: what is not recorded fits any; loosely fp32 fits fp16, which an NPU makes of it."""
     joined = {}
     for key, other in others.items():
-        fits = [row for row in keys if row[1] == key[1] and row not in joined and (
+        fits = [row for row in keys if row[1] == key[1] and row not in joined and not (
+            isinstance(keys, dict) and differ_in_engine(keys[row], other)) and (
             None in (row[0], key[0]) or loose and (row[0] == "int8") == (key[0] == "int8"))]
         joined[fits[0] if key not in keys and len(fits) == 1 else key] = other
     return joined

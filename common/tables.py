@@ -64,6 +64,8 @@ def common(rows):
     def model(row):
         name, sha256 = at(row, "model.weights"), at(row, "model.weights_sha256")
         others = {at(other, "model.weights_sha256") for other in rows if at(other, "model.weights") == name} - {None}
+        if not name and (row["engine"] or "").startswith("onnxruntime") and at(row, "model.sha256"):
+            return "%s (%s)" % (os.path.basename(at(row, "model.path")), at(row, "model.sha256")[:8])
         return "%s (%s)" % (name, sha256[:8]) if name and sha256 and len(others) > 1 else name
 
     def preprocessing(row):
@@ -80,8 +82,9 @@ def common(rows):
         columns.append(("Contents of the images", lambda row: (at(row, "input.images_hash") or UNKNOWN)[:12]))
     for heading, value in columns:
         values = {value(row) for row in rows if not row["failed"]} - {None}
-        if len(values) > 1:
-            own.append((heading, value))
+        lacks = heading in ("Engine", "Device", "Model") and any(row["images_per_second"] and not value(row) for row in rows)
+        if len(values) > 1 or values and lacks:
+            own.append((heading, lambda row, value=value: value(row) or say(UNKNOWN)))
         else:
             above.append((say(heading), one_line(next(iter(values), say(UNKNOWN)))))
     return above, own
@@ -93,7 +96,7 @@ def guides(rows):
         return "acc-Top1:%.2f acc-Top5:%.2f" % (row["top1"], row["top5"]) if row["top1"] is not None else None
 
     def data_set(row):
-        is_imagenet = row["published"] or re.search(r"(^|/)imagenet(/|$)", row["dataset"] or "", re.I)
+        is_imagenet = row["judged"] == 50000 and re.search(r"(^|/)imagenet(/|$)", row["dataset"] or "", re.I)
         return "imagenet" if is_imagenet else row["dataset"]
 
     table = make_table("模型推理性能&精度", [row for row in rows if not is_int8(row)],
@@ -146,7 +149,8 @@ def int8_tables(rows):
     gain = make_table(
         say("What INT8 gains"), pairs, ("Batch size", "row.batch_size"), ("float images/s", "float.images_per_second"),
         ("INT8 images/s", "row.images_per_second"),
-        ("times as fast", lambda pair: ratio(pair["row"]["images_per_second"], at(pair, "float.images_per_second"))),
+        ("times as fast", lambda pair: None if differ(pair["row"]["device"], at(pair, "float.device")) else
+         ratio(pair["row"]["images_per_second"], at(pair, "float.images_per_second"))),
         ("float MB", lambda pair: ratio(at(pair, "float.model.bytes"), 1e6)),
         ("INT8 MB", lambda pair: ratio(at(pair, "row.model.bytes"), 1e6)),
         ("bits of the weights", lambda pair: bits_of(pair["row"])), ("calibrated by", "calibrated"),

@@ -226,6 +226,16 @@ def test_an_om_compiled_by_hand_is_recorded_after_a_comparison_and_then_kept(fol
     assert "kept" not in succeeds(SCRIPT, "--batch-sizes", "4", **options).stdout
 
 
+def test_a_record_is_not_replaced_by_a_false_origin(folder, tmp_path):
+    options = {"cwd": str(folder), "env": dressed(tmp_path)}
+    succeeds(SCRIPT, "--batch-sizes", "4", **options)
+    small_onnx(folder / "other.onnx", seed=1)
+    line = [SCRIPT, "--record", "resnet34_bs4.om", "--onnx", "other.onnx"]
+    assert "was compiled from another file than ./other.onnx" in fails(1, *line, **options)
+    (folder / "resnet34_bs4.om.json").write_text('{"mine": 1}')
+    assert "resnet34_bs4.om.json: is there and not of this command's making" in fails(1, *line, **options)
+
+
 def test_without_aclruntime_the_name_tells_the_batch_size_and_the_line_says_so(folder, tmp_path):
     compiled_by_hand(folder, tmp_path, 4)
     environment = undressed(tmp_path)

@@ -741,6 +741,7 @@ WRONG = [
     ["--model", "m", "--output", "o", "--output_dirname", "a/../../b"], ["--model", "m", "--unknown"],
     ["--model", "m", "--warmup_count", "-1"], ["--model", "m", "--seconds", "0"], ["--model", "m", "--seconds", "nan"],
     ["--model", "m", "--seconds", "1", "--loop", "2"], ["--model", "m", "--provider", ","],
+    ["--model", "m", "--input", "", "--output", "o"], ["--model", "m", "--output", ""],
     ["--model", "m", "--threads", "99999"]]
 
 

@@ -256,7 +256,8 @@ def test_what_the_guides_commands_by_hand_leave_gives_rows(tmp_path):
     times = dict(plain(8, 5140.0)["NPU_compute_time"], count=100)
     write(tmp_path / "perf_bs8_summary.json", dict(plain(8, 5140.0), NPU_compute_time=times))
     process = succeeds(SCRIPT, tmp_path)
-    unknown = "".join("%s: not recorded\n" % what for what in ("Engine", "Device", "Model", "Data set", "Preprocessing"))
+    unknown = "Engine: ais_bench (version not recorded)\n" + "".join(
+        "%s: not recorded\n" % what for what in ("Device", "Model", "Data set", "Preprocessing"))
     assert unknown + "Images: 64 of 64 labelled" in process.stdout and process.stderr == ""
     rows = table_of(tmp_path, "Accuracy")
     shown = ("Precision", "Batch size", "Top-1", "images/s", "P90 ms", "P99 ms")
@@ -265,6 +266,46 @@ def test_what_the_guides_commands_by_hand_leave_gives_rows(tmp_path):
         ("not recorded", "8", "-", "5140.00", "-", "8.50")]
     assert {path.name for path in tmp_path.glob("report.*")} == set(NAMES)
     assert table_of(tmp_path, "End to end")[0]["H2D ms"] == "0.250"
+
+
+def test_accuracy_and_performance_of_two_engines_never_share_a_row(one, tmp_path):
+    write(one / "perf_bs1_summary.json", plain(1, 1775.0))
+    succeeds(SCRIPT, one)
+    assert {(row["Engine"][:5], row["Top-1"], row["images/s"]) for row in table_of(one, "Accuracy")} == {
+        ("onnxr", "67.19%", "-"), ("ais_b", "-", "1775.00")}
+    npu = put(tmp_path / "npu", 1, "fp16", of_summary={"engine": "ais_bench 0.0.2", "device": "Ascend310P3"})
+    (npu / "perf_bs1_summary.json").unlink()
+    write(npu / "perf_cpu_bs1_summary.json", summary())
+    process = succeeds(SCRIPT, npu)
+    assert {(row["Engine"][:5], row["Top-1"], row["images/s"]) for row in table_of(npu, "Accuracy")} == {
+        ("ais_b", "67.19%", "-"), ("onnxr", "-", "30.00")}
+    assert process.stdout.startswith("Top-1 67.19% and Top-5 93.75% on 64 images, with ais_bench 0.0.2 on Ascend310P3.")
+
+
+def test_performance_of_another_om_by_hand_is_not_put_beside_an_accuracy(tmp_path):
+    info = {"0": {"infiles": ["a.bin"], "outfiles": ["a_0.txt"]}}
+    path = write(tmp_path / "result_bs1_summary.json", dict(plain(1, 1700.0), filesinfo=info))
+    write(tmp_path / "result_bs1.json", result(summary_sha256=sha256(path)))
+    write(tmp_path / "perf_bs1_summary.json", plain(1, 1775.0, args=["ais_bench", "--model=other.om", "--loop=20"]))
+    assert "is of the om resnet34.om, but the performance" in fails(1, SCRIPT, tmp_path)
+
+
+def test_a_data_set_in_a_folder_called_pure_infer_is_no_pure_inference(one):
+    info = {"0": {"infiles": ["pure_infer_data_try/a.bin"], "outfiles": ["a_0.txt"]}}
+    write(one / "result_x_summary.json", dict(plain(1, 9999.0), filesinfo=info))
+    assert "9999" not in succeeds(SCRIPT, one).stdout
+
+
+def test_a_row_whose_inference_failed_shows_no_accuracy_of_an_earlier_run(one):
+    for reason, top1 in (("its inference failed", "-"), ("its pure inference failed", "67.19%")):
+        process = script(SCRIPT, one, "--failed", "fp32:1=" + reason)
+        assert table_of(one, "Accuracy")[0]["Top-1"] == top1 and ("67.19%" in process.stdout) == (top1 != "-")
+
+
+def test_a_batch_size_of_the_reference_that_is_missing_here_is_said(one, tmp_path):
+    reference = put(put(tmp_path / "reference"), 8)
+    process = succeeds(SCRIPT, one, "--reference", reference, "--max-slowdown", "50")
+    assert "has a row for fp32 at batch size 8, and this run has none" in process.stderr
 
 
 def test_a_folder_without_results_says_what_is_missing(tmp_path):
@@ -739,7 +780,7 @@ def test_each_text_of_the_report_has_its_chinese_with_the_same_places_for_values
 def test_in_chinese_the_first_table_is_the_guides_cell_for_cell(tmp_path):
     for size, speed in GUIDE.items():
         put(tmp_path / "npu", size, "fp16", speed=speed, of_result={
-            "accuracy": {"top1": 73.31, "top5": 91.44},
+            "accuracy": {"top1": 73.31, "top5": 91.44}, "images": dict(judged=50000, labelled=50000, results=50000, excluded=0),
             "input": {"path": "prep_dataset", "source": "./Imagenet/val", "recipe": None}},
             of_summary={"engine": "ais_bench 0.0.2", "device": "Ascend310P3", "devices": [0]})
     succeeds(SCRIPT, tmp_path / "npu", "--lang", "zh")

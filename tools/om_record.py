@@ -81,7 +81,10 @@ def finish(args, oms):
 
 def record(args, model):
     """The record of an .om compiled by hand, when its name, the options and aclruntime, where that opens it, agree."""
-    files.check_output(args.om + ".json", [args.onnx, args.om])
+    files.check_output(args.om + ".json", [args.onnx, args.om], lambda _: files.record_of(args.om), args.overwrite)
+    earlier = files.record_of(args.om) or {}
+    if not args.overwrite and earlier.get("sha256") == files.sha256_of(args.om) and earlier.get("onnx_sha256") != model.sha256:
+        fail("%s: was compiled from another file than %s, says its record; replace that with --overwrite" % (args.om, args.onnx))
     named, wanted = re.search(r"bs(\d+)", os.path.basename(args.om)), args.batch_sizes.strip()  # several: run_atc.sh's default
     with tempfile.TemporaryDirectory() as folder:
         values, problem = ais_bench.ask_om(args.om, args.device or "0", folder)

@@ -105,7 +105,8 @@ def parse_args(words):
     add("--min-top1", metavar="P", type=percentage, help="Top-1 must be at least P percent")
     add("--min-top5", metavar="P", type=percentage, help="Top-5 likewise")
     add("--reference", metavar="REPORT", type=path, help="another run, to put beside this one")
-    add("--max-slowdown", metavar="P", type=percentage, help="images/s must be at most P percent below the reference's")
+    add("--max-slowdown", metavar="P", type=command.number(0, 99.99),
+        help="images/s must be at most P percent below the reference's")
     add("--lang", choices=["en", "zh"], help="language of the report; zh begins with the guide's table")
     add = parser.add_argument_group("what to do").add_argument
     add("--force", "--overwrite", action="store_true", help="make everything again")
