@@ -236,6 +236,8 @@ def main():
         files.lock(folder)  # for as long as this process and its workers live
     earlier, manifest = None if args.overwrite else prepared.read_record(folder), prepared.read_manifest(folder)
     check_folder(folder, wanted, found, earlier, manifest, args)
+    if earlier:  # equal in all but how it is written: check_folder has seen to that
+        record["recipe"] = earlier["recipe"]
     changed = [key for key in ("version", "pillow") if earlier and earlier.get(key) != record[key]]
     usable = earlier and not changed
     kept, jobs = sort_out(folder, wanted, manifest if usable else {})

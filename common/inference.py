@@ -70,7 +70,7 @@ def made_from(args, model_sha256, inputs, engine, device):
     engine, device: {what: value}.
     """
     decisive = dict({key: getattr(args, key) for key in ("batchsize", "outfmt", "loop")}, version=VERSION, model=model_sha256,
-                    images=inputs and inputs.content_hash(), **engine)
+                    images=inputs and inputs.content_hash(), recipe=inputs and inputs.recipe and inputs.recipe.told(), **engine)
     if inputs:
         return decisive
     options = {key: getattr(args, key) for key in ("seconds", "warmup_count", "pure_data_type")}
