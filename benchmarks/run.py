@@ -319,7 +319,7 @@ def over_files(work, model, prep, batch, files):
 
 
 def measure_again(table, work, turns):
-    """run_infer.sh: a second run, all skipped; and a kill in the middle of an inference."""
+    """run_infer.sh: a second run, all kept; and a kill in the middle of an inference."""
     import signal
     run = ["bash", os.path.join(ROOT, "run_infer.sh"), "--demo", "--engine", "onnxruntime", "--batch-sizes", "1"]
     env = dict(os.environ, PYTHON=sys.executable)
@@ -333,7 +333,7 @@ def measure_again(table, work, turns):
     undisturbed = seconds(*(run + ["--output", folder]))
     second = run + ["--output", folder]
     times = in_turns(max(turns, 3), lambda: seconds(*second), lambda: seconds(sys.executable, "-c", "import numpy"))
-    table.add("a second run of run_infer.sh, all skipped", "import numpy", "<= 8", [one / two for one, two in times])
+    table.add("a second run of run_infer.sh, all kept", "import numpy", "-", [one / two for one, two in times])
     folder = os.path.join(work, "killed")
     start = time.perf_counter()
     process = subprocess.Popen(run + ["--output", folder], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -349,7 +349,7 @@ def measure_again(table, work, turns):
 
 
 def measure_evaluation(table, work, count, turns):
-    for outfmt, plain, reach in (("TXT", "plain_text", ">= 9"), ("BIN", "plain_bin", ">= 2.2")):
+    for outfmt, plain, reach in (("TXT", "plain_text", ">= 8"), ("BIN", "plain_bin", ">= 2.2")):
         measure_format(table, work, count, outfmt, plain, reach, turns)
 
 
