@@ -82,8 +82,9 @@ def require_agreement(args, fidelity):
     if not fidelity["agrees"]:
         fail("%s: is not what %s has for the same images: %s is off by %.3g of its largest score (limit %g), Top-1 agrees "
              "on %.2f%%; suspect swapped channels or missing normalisation (AIPP), another checkpoint, an overflow in fp16, or "
-             "results of other images" % (args.result, args.reference, fidelity["most_different"][0]["image"],
-                               fidelity["relative_difference"], args.limit, fidelity["top1_agreement"]), 3)
+             "results of other images"
+             % (args.result, args.reference, fidelity["most_different"][0]["image"], fidelity["relative_difference"], args.limit,
+                fidelity["top1_agreement"]), 3)
 
 
 def parse_args():

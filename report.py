@@ -97,6 +97,8 @@ def read_reference(path):
     if content.get("schema") not in SCHEMAS:
         fail("%s: is no report.json of schema %d; make it again with this report.py" % (path, SCHEMA))
     with files.as_written(path):
+        for row in content["rows"]:
+            rows.recipe_of(row, path)
         return {"path": path, "date": content["date"], "rows": [dict(dict.fromkeys(rows.ROW), **row) for row in content["rows"]]}
 
 

@@ -344,10 +344,10 @@ class Candidate:
 def require_normalisation(path, chosen, recipe):
     """Exit where a mean or deviation of an image's channels, of a layer that the graph will lack, is not what the recipe has."""
     for key in chosen.passed_over if recipe else ():
-        match = re.search("(mean|mu|std|sigma)$", key)
-        if match and [side for side in chosen.tensors[key].shape if side != 1] == [3]:
+        match, tensor = re.search(r"(?:^|[._])(mean|mu|std|sigma)$", key), chosen.tensors[key]
+        if match and tensor.storage and tensor.dtype in FLOATS and [side for side in tensor.shape if side != 1] == [3]:
             option = "mean" if match.group(1) in ("mean", "mu") else "std"
-            values = chosen.tensors[key].numbers().ravel()
+            values = tensor.numbers().ravel()
             values = values / 255 if values.max() > 2 else values
             if abs(values - getattr(recipe, option)).max() > 0.001:
                 fail("%s: normalises its images itself, by %s, and its graph will not: give the export --%s %s (and the images)"

@@ -19,7 +19,7 @@ import xxhash
 from common.command import fail, first_line, one_line
 
 LARGEST = 1 << 31  # bytes of any file that is read whole: protobuf's limit for a graph
-AGAIN = "; remove it, and run the stage that writes it again"
+AGAIN = "; if these scripts made it, remove it and run that stage again"
 TEMPORARY = re.compile(r"\.resnet34\.[0-9a-f]{16}\.tmp")  # not of the file's own name, which may be as long as a name may be
 RECORD = 1  # of the JSON beside an artefact
 LOCK_SECONDS = 2  # the workers of a killed run need a moment to see that it is gone

@@ -71,7 +71,8 @@ def labelled_as(folder, file):
 def advice_below(source):
     """Which folder was meant, where it is not the source's folders but theirs that are the classes; or ""."""
     inside = [os.path.join(source, folder) for folder in sorted(class_folders(source), key=lambda folder: folder != "val")]
-    return "".join("; did you mean %s?" % folder for folder in [each for each in inside if class_folders(each)][:1])
+    meant = next(filter(class_folders, inside), None)
+    return "; did you mean %s?" % meant if meant else ""
 
 
 def find_images(source, own=None):

@@ -23,8 +23,8 @@ def check_reference(run, some, reference):
     for row in lacking if reference else ():
         run.note("%s: has no row for %s at batch size %s, which is not compared", reference["path"], precision_of(row),
                  tables.figure(row["batch_size"]))
-    unused = [other for other in (reference["rows"] if reference else ()) if not any(other is each for _, each in pairs)]
-    for other in unused:
+    paired = [other for _, other in pairs]
+    for other in [each for each in reference["rows"] if each not in paired] if reference else ():
         run.note("%s: has a row for %s at batch size %s, and this run has none", reference["path"], precision_of(other),
                  tables.figure(other["batch_size"]))
     for what, key in (("models (weights)", "model.weights_sha256"), ("labels", "labels_sha256"), ("numbers of images", "judged"),
@@ -62,17 +62,18 @@ def hints(args, some):
     """The line that fills a dash: the guide's own for pure inference leaves no file."""
     lacking = [row for row in some if row["top1"] is not None and row["batch_size"]
                and not (row["images_per_second"] or row["failed"] or row["refused"])]
-    for row in lacking[:1]:
-        on_npu = not (row["engine"] or "").startswith("onnxruntime")
-        script, suffix = ("npu_infer.py", ".om") if on_npu else ("onnx_infer.py", ".onnx")
-        name = "%sbs%d" % ("int8_" if is_int8(row) else "", row["batch_size"])
-        model = os.path.basename(at(row, "model.path") or "resnet34_" + name + suffix)
-        line = "python3 %s --model=%s --loop=20 --batchsize=%d --output %s --output_dirname perf_%s" % (
-            script, model, row["batch_size"], args.folder, name)
-        return [say("no throughput at batch size %s: pure inference leaves a file only with --output, as in this line: %s "
-                    "(a summary that lies elsewhere is named by --perf)")
-                % (", ".join(str(each["batch_size"]) for each in lacking), line)]
-    return []
+    if not lacking:
+        return []
+    row = lacking[0]
+    on_npu = not (row["engine"] or "").startswith("onnxruntime")
+    script, suffix = ("npu_infer.py", ".om") if on_npu else ("onnx_infer.py", ".onnx")
+    name = "%sbs%d" % ("int8_" if is_int8(row) else "", row["batch_size"])
+    model = os.path.basename(at(row, "model.path") or "resnet34_" + name + suffix)
+    line = "python3 %s --model=%s --loop=20 --batchsize=%d --output %s --output_dirname perf_%s" % (
+        script, model, row["batch_size"], args.folder, name)
+    return [say("no throughput at batch size %s: pure inference leaves a file only with --output, as in this line: %s "
+                "(a summary that lies elsewhere is named by --perf)")
+            % (", ".join(str(each["batch_size"]) for each in lacking), line)]
 
 
 def verdicts(run, some, pairs, slowdown):
@@ -131,7 +132,8 @@ def verdict(some):
         parts = []
         if judged:
             parts.append(say("Top-1 %.2f%% and Top-5 %.2f%% on %d images") % (judged["top1"], judged["top5"], judged["judged"]))
-        for figures in (at(judged, "published.figures") or [])[:1]:
+        if judged and judged["published"]:
+            figures = judged["published"]["figures"][0]
             parts.append(say("%+.2f points from the published Top-1 of %.2f%%") % (figures["top1_difference"], figures["top1"]))
         if fastest["images_per_second"]:
             parts.append(say("at best %.2f images/s, at batch size %s") % (fastest["images_per_second"], tables.size_of(fastest)))

@@ -99,9 +99,9 @@ class Results:
         if not found:
             fail("%s: holds no results (looked for NAME_0.txt, .bin and .npy there, in device*/ and shardK_of_N/)" % folder)
         require_whole_shards(folder, [part.shard for part in self.parts])
-        beside = {os.path.dirname(result.path) for result in found} - {self.folder}
-        if len(found) > sum(os.path.dirname(result.path) != self.folder for result in found) and beside:
-            fail("%s: holds results and, beside them, %s; remove the stale ones" % (folder, min(beside)))
+        folders = {os.path.dirname(result.path) for result in found}
+        if self.folder in folders and len(folders) > 1:
+            fail("%s: holds results and, beside them, %s; remove the stale ones" % (folder, min(folders - {self.folder})))
         self._require_equal_runs()
         for result in found:
             self._add(result)
@@ -127,7 +127,8 @@ class Results:
             with files.as_written(summary_path):
                 listed = outfiles(summary) if summary.get("filesinfo") is not None else None
         here = [name for name in names if name[0] != "." and name.rpartition(".")[2] in ("txt", "bin", "npy")]
-        for name in sorted(set(here) ^ set(here if listed is None else listed))[:1]:
+        name = min(set(here) ^ set(here if listed is None else listed), default=None)
+        if name is not None:
             fail("%s: %s %s%s" % (os.path.join(path, name), "is of another run, it is not listed in" if name in here
                                   else "is missing, it is listed in", summary_path, AGAIN))
         if here or summary is not None:

@@ -122,6 +122,7 @@ class Run:
         with files.as_written(path):
             if content["title"] != TITLE:
                 raise ValueError("title %s" % content["title"])
+            recipe_of(content, path)
             row = dict(dict.fromkeys(ROW), **content)
             row.update({top: float(content["accuracy"][top]) for top in ("top1", "top5")})
             row.update({top + "_interval95": content["interval95"][top] for top in ("top1", "top5")})
@@ -137,8 +138,9 @@ class Run:
             summary["latency_ms"] = {key: value and positive(value) for key, value in summary["latency_ms"].items()}
             summary["pictures"] = {prepared.image_name(info["infiles"][0]): info["image"]
                                    for info in (content.get("filesinfo") or {}).values() if info.get("image")}
-            return dict(dict.fromkeys(ROW), **dict(summary, path=path, sha256=sha256, name=os.path.relpath(path, self.folder),
-                        stem=re.sub(SUMMARY, "", path), images_per_second=positive(content["throughput"])))
+            summary.update(path=path, sha256=sha256, name=os.path.relpath(path, self.folder), stem=re.sub(SUMMARY, "", path),
+                           images_per_second=positive(content["throughput"]))
+            return dict(dict.fromkeys(ROW), **summary)
 
     def _of_ais_bench(self, path, content):
         """A summary as ais_bench alone writes it, under the keys of ours; what it does not tell is None."""
@@ -296,10 +298,10 @@ def differ_in_images(first, second):
     return any(differ(at(first, key), at(second, key)) for key in keys) or differ_in_recipe(first, second)
 
 
-def recipe_of(row):
-    """The Recipe of a row's images, or None."""
+def recipe_of(row, path=""):
+    """The Recipe of a row's images, or None; exits where it is none, naming the file it was read from (where it is checked)."""
     made_with = at(row, "input.recipe")
-    return made_with and recipe.from_json(made_with, "the report's input")
+    return made_with and recipe.from_json(made_with, path)
 
 
 def differ_in_recipe(first, second):

@@ -286,6 +286,12 @@ def test_a_net_that_normalises_its_images_itself_is_taken_only_where_the_recipe_
         assert are(checkpoint.find(path, data, None, recipe.DEFAULT)[0], weights)
 
 
+def test_counters_and_whole_numbers_that_are_called_mean_are_passed_over(weights):
+    content = dict(under("1.", weights), **{"0.mean": torch.tensor([123, 117, 104]), "metric.std": torch.tensor([True] * 3)})
+    from common import recipe
+    assert are(checkpoint.find("w.pth", saved(content), None, recipe.DEFAULT)[0], weights)
+
+
 def test_a_part_between_trunk_and_head_is_refused(weights):
     parts = {("head." if key.startswith("fc.") else "backbone.") + key: value for key, value in weights.items()}
     assert "1 unexpected (neck.p)" in refused(dict(parts, **{"neck.p": torch.ones(1)}))

@@ -663,6 +663,20 @@ def test_shards_of_different_making_are_refused(what, changes, labels, result, t
     assert "shard1_of_2 and " in sentence and "different %s" % what in sentence
 
 
+def test_shards_may_have_been_prepared_from_a_folder_spelt_otherwise_or_on_another_disk(labels, result, tmp_path):
+    in_shards(result, 2)
+    for shard, source in ((1, "/data/ImageNet/val"), (2, "../scratch/val")):
+        record(result / ("shard%d_of_2" % shard), input={"shard": [shard, 2], "source": source})
+    assert evaluate(tmp_path)[1]["images"]["judged"] == IMAGES
+
+
+def test_results_beside_those_of_devices_are_refused(labels, result, tmp_path):
+    (result / "device0").mkdir()
+    for path in sorted(result.glob("*.txt"))[:3]:
+        path.rename(result / "device0" / path.name)
+    assert "holds results and, beside them" in refused(tmp_path)
+
+
 def test_shards_and_whole_results_beside_them_are_refused(labels, result, tmp_path):
     in_shards(result, 2)
     write_result(result, NAMES[0], SCORES[0])

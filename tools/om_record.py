@@ -66,9 +66,9 @@ def plan(args, oms, model):
         files.begin_recorded(om.path, om.made_from)
         if om.aipp:
             files.write(om.cfg, om.aipp.encode())
-    for om in foreign[:1]:
+    if foreign:
         fail("%s: is there and not as run_atc.sh made it; replace it with --overwrite, choose another --output, or vouch for it: "
-             "bash run_atc.sh --record %s --onnx %s" % (om.path, om.path, args.onnx))
+             "bash run_atc.sh --record %s --onnx %s" % (foreign[0].path, foreign[0].path, args.onnx))
     return 0
 
 

@@ -136,9 +136,8 @@ def parse_args(words):
 def check_files(args):
     """Exit where an input is missing, or the labels and the names of the classes do not belong together."""
     selected, commands = args.stages.split(","), os.path.join(args.output, "commands.sh")
-    if os.path.exists(commands) and not args.force:  # beside those of an earlier version, which began with the first command
-        if not files.read(commands).startswith((b"# what run_infer.sh ran\n", b"python", b"/")):
-            fail("%s: is there and not of run_infer.sh's making; move it away, or name another --output" % commands)
+    if os.path.exists(commands) and not args.force and not files.read(commands).startswith(b"# what run_infer.sh ran\n"):
+        fail("%s: is there and not of run_infer.sh's making; move it away, or name another --output" % commands)
     if "export" in selected and not args.om and not os.path.isfile(args.pth):
         fail("%s: no such weight file; name it with --pth, or get it with: wget %s; without weights: --demo"
              % (args.pth, WEIGHTS_URL))
