@@ -76,6 +76,7 @@ def open_model(args, data):
             args.model, provider, session.get_providers()[0]))
     dtype, shape = session_input(args, session)
     properties = graph.described(session.get_modelmeta().custom_metadata_map, args.model)
+    properties["precision"] = graph.precision_in(graph.parse(data, args.model), properties)
     if properties["recipe"]:
         recipe.check_fits(properties["recipe"], args.model, dtype, shape[1:])
     return Model(args.model, session, session.get_inputs()[0].name, session.get_outputs(), dtype, shape,

@@ -1,5 +1,6 @@
 """An ONNX file: what it takes and gives, and what it says of itself in its metadata_props."""
 import json
+import re
 
 from common import files, recipe
 from common.command import fail, first_line
@@ -15,13 +16,8 @@ class Graph:
     batch_size (of the input; None where it is open), recipe (a Recipe or None), precision, calibration."""
 
     def __init__(self, path):
-        import onnx  # takes long to import
         self.path, self.data = path, files.read(path)
-        self.sha256 = files.sha256(self.data)
-        try:
-            self.proto = onnx.load_model_from_string(self.data)
-        except Exception as error:  # protobuf's errors have no common base
-            fail("%s: is no ONNX model: %s" % (path, first_line(error)))
+        self.sha256, self.proto = files.sha256(self.data), parse(self.data, path)
         if external(self.proto):
             fail("%s: keeps its weights in another file (external data), which is not read; export it as one file" % path)
         weights = {weight.name for weight in self.proto.graph.initializer}
@@ -32,7 +28,7 @@ class Graph:
         self.batch_size = inputs[0].type.tensor_type.shape.dim[0].dim_value or None
         self.metadata = {entry.key: entry.value for entry in self.proto.metadata_props}
         said = described(self.metadata, path)
-        self.recipe, self.calibration, self.precision = said["recipe"], said["calibration"], said["precision"]
+        self.recipe, self.calibration, self.precision = said["recipe"], said["calibration"], precision_in(self.proto, said)
         self.weights, self.weights_sha256 = said["weights"], said["weights_sha256"]
 
     def _value(self, value):
@@ -43,6 +39,15 @@ class Graph:
         return {"name": value.name, "dtype": DTYPES[tensor.elem_type], "shape": shape}
 
 
+def parse(data, path):
+    """The onnx.ModelProto of an ONNX file's bytes."""
+    import onnx  # takes long to import
+    try:
+        return onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's errors have no common base
+        return fail("%s: is no ONNX model: %s" % (path, first_line(error)))
+
+
 def described(metadata, path):
     """What metadata_props {key: text} say: precision, weights, weights_sha256, recipe (a Recipe), calibration; or None."""
     made_with = metadata.get("recipe")
@@ -50,6 +55,14 @@ def described(metadata, path):
             "weights_sha256": metadata.get("weights_sha256"),
             "recipe": recipe.from_json(made_with, path) if made_with else None,
             "calibration": files.parse_json(metadata.get("calibration", "null"), path)}
+
+
+def precision_in(proto, said):
+    """The precision that a graph computes in: other tools quantise or halve a graph and leave its metadata as it was."""
+    if any(re.search("Quant|^QLinear|Integer$", node.op_type) for node in proto.graph.node):
+        return "int8"
+    halves = [weight.name for weight in proto.graph.initializer if DTYPES.get(weight.data_type) == "float16" and weight.dims]
+    return "fp16" if halves else said["precision"]
 
 
 def with_properties(proto, properties):

@@ -160,6 +160,32 @@ def test_without_a_dirname_the_folder_is_named_by_date_and_time(model, inputs, t
     assert time.strftime("%Y_%m_") in folder and summary == folder + "_summary.json"
 
 
+def halved(model):
+    """The weights in half precision, cast back where they are used, as converters that keep the input and output do it."""
+    (weight,) = model.graph.initializer
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), "half"))
+    model.graph.node.insert(0, helper.make_node("Cast", ["half"], ["w"], to=TensorProto.FLOAT))
+
+
+def quantised(model):
+    model.graph.node.insert(2, helper.make_node("QuantizeLinear", ["flat", "scale", "zero"], ["steps"]))
+    model.graph.node.insert(3, helper.make_node("DequantizeLinear", ["steps", "scale", "zero"], ["rounded"]))
+    model.graph.node[4].input[0] = "rounded"
+    steps = [numpy_helper.from_array(np.float32(0.1), "scale"), numpy_helper.from_array(np.uint8(9), "zero")]
+    model.graph.initializer.extend(steps)
+
+
+@pytest.mark.parametrize("change, precision", [(lambda model: None, "fp32"), (halved, "fp16"), (quantised, "int8")])
+def test_the_precision_is_what_the_graph_computes_in_also_where_another_tool_left_the_metadata(
+        change, precision, model, inputs, tmp_path):
+    proto = onnx.load(str(model))
+    helper.set_model_props(proto, {"precision": "fp32"})
+    change(proto)
+    onnx.save(proto, str(model))
+    succeeds(SCRIPT, "--model", model, "--input", tmp_path / "in", "--output", tmp_path, "--output_dirname", "out")
+    assert summary_of(tmp_path)["precision"] == precision
+
+
 def test_files_are_taken_in_natural_order(finished):
     files = summary_of(finished)["filesinfo"]
     assert [os.path.basename(files[str(place)]["infiles"][0]) for place in range(10)] == \
