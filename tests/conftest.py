@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import warm
 
 # A shell starts what it puts into the background with Ctrl-C ignored, and the scripts under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -58,23 +59,28 @@ def command(name, *arguments):
     return program + [str(REPOSITORY / name)] + [os.fspath(argument) for argument in arguments]
 
 
-def script(name, *arguments, **options):
-    """Run one of the scripts as a user does; returns the finished process with its text output."""
-    options.setdefault("env", dict(os.environ, PYTHON=sys.executable))
+def script(name, *arguments, cold=False, **options):
+    """Run one of the scripts as a user does; returns the finished process with its text output.
+
+    cold: from nothing, as shell scripts and runs in an environment of their own are always; others are forks, see warm.py.
+    """
     options.setdefault("timeout", 600)
+    if name.endswith(".py") and not cold and set(options) <= {"cwd", "timeout"}:
+        return warm.run(command(name, *arguments)[1:], options.get("cwd", os.getcwd()), options["timeout"])
+    options.setdefault("env", dict(os.environ, PYTHON=sys.executable))
     return subprocess.run(command(name, *arguments), capture_output=True, stdin=subprocess.DEVNULL,
                           encoding="utf-8", errors="replace", **options)
 
 
-def succeeds(name, *arguments, run=script, **options):
-    process = run(name, *arguments, **options)
+def succeeds(name, *arguments, **options):
+    process = script(name, *arguments, **options)
     assert process.returncode == 0, process.stdout + process.stderr
     return process
 
 
-def fails(code, name, *arguments, run=script, **options):
+def fails(code, name, *arguments, **options):
     """The one sentence a failing script writes to stderr."""
-    process = run(name, *arguments, **options)
+    process = script(name, *arguments, **options)
     assert process.returncode == code, process.stdout + process.stderr
     assert "Traceback" not in process.stderr, process.stderr
     sentences = [line for line in process.stderr.splitlines() if "error: " in line]

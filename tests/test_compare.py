@@ -7,11 +7,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import FLOAT_RECIPE, UINT8_RECIPE
-from conftest import succeeds as cold
+from conftest import FLOAT_RECIPE, UINT8_RECIPE, fails, script, succeeds
 from made_results import record, write_result
 from onnx import numpy_helper
-from warm import fails, script, succeeds
 
 from common import files
 
@@ -46,9 +44,9 @@ def other_weights(model):
 def place(tiny, resnet34_onnx, tmp_path_factory):
     """(a folder with reference/, the right results of a few of the demo's images, and their prep_dataset; the session)."""
     folder = tmp_path_factory.mktemp("fidelity")
-    cold("imagenet_torch_preprocess.py", "resnet", tiny / "val", folder / "prep_dataset", "--limit", str(IMAGES))
-    cold("onnx_infer.py", "--model", resnet34_onnx, "--input", folder / "prep_dataset", "--output", folder,
-         "--output_dirname", "reference")
+    succeeds("imagenet_torch_preprocess.py", "resnet", tiny / "val", folder / "prep_dataset", "--limit", str(IMAGES))
+    succeeds("onnx_infer.py", "--model", resnet34_onnx, "--input", folder / "prep_dataset", "--output", folder,
+             "--output_dirname", "reference")
     return folder, onnxruntime.InferenceSession(str(resnet34_onnx), providers=["CPUExecutionProvider"])
 
 

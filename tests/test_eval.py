@@ -10,10 +10,8 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import FLOAT_RECIPE, UINT8_RECIPE, command, wait_until
-from conftest import succeeds as cold
+from conftest import FLOAT_RECIPE, UINT8_RECIPE, command, fails, script, succeeds, wait_until
 from made_results import in_shards, record, summary_of, write_result
-from warm import fails, script, succeeds
 
 from common import imagenet
 from common import labels as label_files
@@ -753,9 +751,9 @@ def test_a_full_output_is_a_sentence(labels, result, tmp_path):
 
 
 def test_results_of_onnx_infer_are_judged_and_named(small, tmp_path):
-    cold("onnx_infer.py", "--model", small / "small.onnx", "--input", small / "prep_dataset", "--output", tmp_path,
+    succeeds("onnx_infer.py", "--model", small / "small.onnx", "--input", small / "prep_dataset", "--output", tmp_path,
              "--output_dirname", "result")
-    cold(SCRIPT, tmp_path / "result", small / "val_label.txt", tmp_path, "result.json", "--expect", "12")
+    succeeds(SCRIPT, tmp_path / "result", small / "val_label.txt", tmp_path, "result.json", "--expect", "12", cold=True)
     content = json.loads((tmp_path / "result.json").read_text())
     assert content["engine"].startswith("onnxruntime ") and content["classes"] == 1000 and content["precision"] == "fp32"
     assert content["input"]["recipe"]["crop"] == 224 and len(content["model"]["sha256"]) == 64

@@ -1,5 +1,4 @@
 """resnet34_pth2onnx.py: the graph, what it says of itself, its proof, and when it is made, kept or refused."""
-import collections
 import hashlib
 import json
 import os
@@ -46,56 +45,16 @@ def pth(weights, tmp_path_factory):
     return path
 
 
-# Imports the packages once, for torch's import takes seconds, then runs the script in a process of its own for each line.
-PRELOADED = """
-import json, os, sys, tempfile, traceback
-import onnx, onnxruntime, torch, torchvision
-import resnet34_pth2onnx as script
-from common import command
-for line in sys.stdin:
-    sys.argv = [script.__file__] + json.loads(line)
-    printed = [tempfile.TemporaryFile(), tempfile.TemporaryFile()]
-    child = os.fork()
-    if not child:
-        for number, file in enumerate(printed, 1):
-            os.dup2(file.fileno(), number)
-        code = 0
-        try:
-            command.run(script.main)
-        except SystemExit as error:
-            code = error.code
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        sys.stderr.flush()
-        os._exit(code)
-    code = os.waitpid(child, 0)[1]
-    for file in printed:
-        file.seek(0)
-    print(json.dumps([code >> 8 or code] + [file.read().decode("utf-8", "replace") for file in printed]), flush=True)
-"""
-Finished = collections.namedtuple("Finished", "returncode stdout stderr")
+def export(*arguments):
+    return script(SCRIPT, *arguments)
 
 
 @pytest.fixture(scope="module")
-def export():
-    """A function that runs the script with its arguments: (exit code, stdout, stderr)."""
-    process = subprocess.Popen([sys.executable, "-c", PRELOADED], cwd=str(REPOSITORY), stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, encoding="utf-8")
-
-    def run(*arguments):
-        process.stdin.write(json.dumps([os.fspath(argument) for argument in arguments]) + "\n")
-        process.stdin.flush()
-        return Finished(*json.loads(process.stdout.readline()))
-    yield run
-    process.communicate()
-
-
-@pytest.fixture(scope="module")
-def exported(pth, export):
-    """({"float32": its ONNX, "uint8": its ONNX}, what the exports printed); the first is made as users make it."""
+def exported(pth):
+    """({"float32": its ONNX, "uint8": its ONNX}, what the exports printed); the first is made from nothing, as users make it."""
     paths = {dtype: pth.parent / (dtype + ".onnx") for dtype in ("float32", "uint8")}
-    return paths, [succeeds(SCRIPT, pth, paths["float32"]).stdout, export(pth, paths["uint8"], "--input", "uint8").stdout]
+    return paths, [succeeds(SCRIPT, pth, paths["float32"], cold=True).stdout,
+                   succeeds(SCRIPT, pth, paths["uint8"], "--input", "uint8").stdout]
 
 
 @pytest.fixture
@@ -193,7 +152,7 @@ def test_the_record_beside_it_says_all_that_it_was_made_from(exported, pth):
                          "recipe": {"dtype": "float32", "layout": "CHW"}}
 
 
-def test_a_net_trained_otherwise_keeps_its_recipe_and_size(pth, export, tmp_path):
+def test_a_net_trained_otherwise_keeps_its_recipe_and_size(pth, tmp_path):
     options = ("--resize", "72", "--crop", "64", "--mean", "0.5,0.4,0.3", "--std", "0.2,0.25,0.5", "--input", "uint8",
                "--interpolation", "bicubic")
     assert "uint8 64 x 64, 10 classes" in export(pth, tmp_path / "m.onnx", *options).stdout
@@ -203,7 +162,7 @@ def test_a_net_trained_otherwise_keeps_its_recipe_and_size(pth, export, tmp_path
     assert scores(tmp_path / "m.onnx", np.zeros((2, 64, 64, 3), np.uint8)).shape == (2, 10)
 
 
-def test_a_wrapped_checkpoint_gives_the_same_bytes_but_for_its_name_and_hash(weights, exported, export, tmp_path):
+def test_a_wrapped_checkpoint_gives_the_same_bytes_but_for_its_name_and_hash(weights, exported, tmp_path):
     import onnx
     torch.save({"epoch": 3, "state_dict": {"module." + key: value for key, value in weights.items()}}, str(tmp_path / "w.pth"))
     printed = export(tmp_path / "w.pth", tmp_path / "m.onnx").stdout
@@ -215,7 +174,7 @@ def test_a_wrapped_checkpoint_gives_the_same_bytes_but_for_its_name_and_hash(wei
     assert models[1].SerializeToString() == exported[0]["float32"].read_bytes()
 
 
-def test_an_old_half_precision_checkpoint_is_read(weights, export, tmp_path):
+def test_an_old_half_precision_checkpoint_is_read(weights, tmp_path):
     half = {key: value.half() for key, value in weights.items() if not key.endswith("num_batches_tracked")}
     torch.save({"model": half}, str(tmp_path / "w.pth"), _use_new_zipfile_serialization=False)
     assert export(tmp_path / "w.pth", tmp_path / "m.onnx", *SMALL).returncode == 0
@@ -224,7 +183,7 @@ def test_an_old_half_precision_checkpoint_is_read(weights, export, tmp_path):
     assert np.abs(scores(tmp_path / "m.onnx", images) - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
-def test_the_average_of_the_weights_is_exported_by_its_name(weights, export, tmp_path):
+def test_the_average_of_the_weights_is_exported_by_its_name(weights, tmp_path):
     average = {key: value * 2 if key == "fc.bias" else value for key, value in weights.items()}
     torch.save({"state_dict": weights, "state_dict_ema": average}, str(tmp_path / "w.pth"))
     images = np.ascontiguousarray(IMAGES[:, :, :32, :32])
@@ -265,7 +224,7 @@ def test_check_says_what_is_to_be_made_and_makes_nothing(exported, pth, no_torch
     assert os.listdir(str(tmp_path)) == ["site"]
 
 
-def test_other_options_other_weights_and_overwrite_make_it_again(weights, pth, export, tmp_path):
+def test_other_options_other_weights_and_overwrite_make_it_again(weights, pth, tmp_path):
     path, name = tmp_path / "m.onnx", tmp_path / "copy.pth"
     name.write_bytes(pth.read_bytes())
     for source, options, made in ((pth, [], True), (name, [], False), (pth, ["--overwrite"], True),
@@ -276,7 +235,7 @@ def test_other_options_other_weights_and_overwrite_make_it_again(weights, pth, e
     assert "written" in export(name, path, *SMALL).stdout and properties(path)["weights"] == "copy.pth"
 
 
-def test_what_is_not_of_its_making_is_refused_without_overwrite(pth, export, tmp_path):
+def test_what_is_not_of_its_making_is_refused_without_overwrite(pth, tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(b"somebody's")
     process = export(pth, path, *SMALL)
@@ -286,7 +245,7 @@ def test_what_is_not_of_its_making_is_refused_without_overwrite(pth, export, tmp
     assert export(pth, path, *SMALL).returncode == 1
 
 
-def test_what_a_killed_run_left_is_made_again(pth, export, tmp_path):
+def test_what_a_killed_run_left_is_made_again(pth, tmp_path):
     path = tmp_path / "m.onnx"
     files.begin_recorded(str(path), {"version": 1})
     assert export(pth, path, *SMALL).returncode == 0
@@ -327,7 +286,7 @@ def test_an_earlier_onnx_survives_a_full_disk_and_no_stray_stays(pth, tmp_path):
     assert sorted(os.listdir(str(tmp_path))) == ["m.onnx", "m.onnx.json"] and (tmp_path / "m.onnx").read_bytes() == b"earlier"
 
 
-def test_a_link_is_replaced_and_what_it_names_stays(pth, export, tmp_path):
+def test_a_link_is_replaced_and_what_it_names_stays(pth, tmp_path):
     (tmp_path / "own").write_bytes(b"x")
     (tmp_path / "m.onnx").symlink_to("own")
     assert export(pth, tmp_path / "m.onnx", "--overwrite", *SMALL).returncode == 0
@@ -375,7 +334,7 @@ def test_an_export_that_disagrees_with_pytorch_is_not_written(pth, tmp_path):
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_other_opsets_are_exported_or_refused_with_a_sentence(pth, export, tmp_path):
+def test_other_opsets_are_exported_or_refused_with_a_sentence(pth, tmp_path):
     import onnx
     assert export(pth, tmp_path / "m.onnx", "--opset", "12", *SMALL).returncode == 0
     assert onnx.load(str(tmp_path / "m.onnx")).opset_import[0].version == 12

@@ -21,8 +21,7 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import warm
-from conftest import command
+from conftest import command, script
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
@@ -96,10 +95,10 @@ class Walk(RuleBasedStateMachine):
     def teardown(self):
         shutil.rmtree(str(self.place))
 
-    def run(self, script, *words):
-        process = warm.script(script, *[str(word) for word in words])
-        counts[script] += 1
-        counts["%s refused" % script] += process.returncode != 0
+    def run(self, name, *words):
+        process = script(name, *[str(word) for word in words])
+        counts[name] += 1
+        counts["%s refused" % name] += process.returncode != 0
         assert process.returncode in (0, 1, 3), (process.returncode, process.stderr)
         assert "Traceback" not in process.stderr, process.stderr
         assert process.returncode == 0 or "error: " in process.stderr or process.returncode == 3, process.stderr
