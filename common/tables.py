@@ -219,19 +219,24 @@ def environment(run, rows):
             for title, each in ((say("Environment"), lines), ("SHA-256", hashes))]
 
 
-def all_tables(run, rows, own, gates, pairs, reference, fidelities, names):
-    """{name: table or None} in the order of the report."""
+def fidelities_of(rows):
+    return list({row["fidelity"]["path"]: row["fidelity"] for row in rows if row["fidelity"]}.values())
+
+
+def all_tables(run, rows, own, gates, pairs, reference, names, language):
+    """{name: table} in the order of the report."""
     known, hashes = environment(run, rows)
     judged = next((row for row in rows if row["top1"] is not None), dict.fromkeys(("precision", "batch_size", "worst_classes")))
-    return dict(
-        results=results(rows, own),
+    found = dict(
+        guide=guides(rows) if language == "zh" else None, results=results(rows, own),
         gates=make_table(say("Verdicts"), gates, ("Verdict", lambda gate: "PASS" if gate["passes"] else "FAIL"),
                          ("What", "text")),
         **int8_tables(rows), reference=reference_table(pairs, reference), intervals=make_table(
             say("95 % intervals"), [row for row in rows if row["top1"] is not None or row["runs"]], *ROW,
             ("Top-1 %", "top1_interval95"), ("Top-5 %", "top5_interval95"), ("images/s", "images_per_second_interval95"),
             ("runs", "runs")),
-        wall=wall(rows), **comparison(fidelities, names), environment=known, classes=make_table(
+        wall=wall(rows), **comparison(fidelities_of(rows), names), environment=known, classes=make_table(
             say("Worst classes, %s at batch size %s") % (precision_of(judged), figure(judged["batch_size"])),
             judged["worst_classes"], ("Class", lambda row: class_name(names, row["class"], row["name"])),
             ("images", "images"), *TOPS), hashes=hashes)
+    return {name: table for name, table in found.items() if table}

@@ -311,7 +311,7 @@ def test_a_batch_size_of_the_reference_that_is_missing_here_is_said(one, tmp_pat
 
 def test_a_folder_without_results_says_what_is_missing(tmp_path):
     assert "holds no result.json" in fails(1, SCRIPT, tmp_path)
-    assert "is no folder" in fails(1, SCRIPT, tmp_path / "gone")
+    assert "its folder does not exist" in fails(1, SCRIPT, tmp_path / "gone")
 
 
 def test_the_guides_figure_stands_beside_a_resnet34_on_one_chip_of_its_kind_alone(tmp_path):
