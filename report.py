@@ -26,7 +26,7 @@ from common.command import fail, one_line, warn
 from common.rows import UNKNOWN, at, is_int8
 from common.words import say, speak
 
-SCHEMA, SCHEMAS = 4, (3, 4)  # of report.json, which docs/report.md describes; and those of a --reference
+SCHEMA = 4  # of report.json, which docs/report.md describes
 VERSION = 1  # of what is written; raised when the report of the same files changes
 NAMES = ("report.json", "report.md", "report.html", "report.png")
 PICTURE, FORMATS = 320, ("JPEG", "PNG", "BMP", "WEBP")  # longer side in the page; never EPS, which goes to Ghostscript
@@ -84,7 +84,7 @@ def read_reference(path):
     if not os.path.isfile(path):
         fail("%s: there is no report.json, and no results; give the folder, or the report.json, of another run" % path)
     content = files.read_json(path)
-    if content.get("schema") not in SCHEMAS:
+    if content.get("schema") != SCHEMA:
         fail("%s: is no report.json of schema %d; make it again with this report.py" % (path, SCHEMA))
     with files.as_written(path):
         for row in content["rows"]:

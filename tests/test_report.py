@@ -684,7 +684,6 @@ def test_the_gate_on_throughput_fails_only_beyond_the_spread_and_quiet_prints_it
 def test_a_lone_report_json_is_a_reference_and_the_comparison_is_printed(one, finished, tmp_path):
     edited = report_of(finished[0])
     edited["rows"][0].update(images_per_second=60.0, images_per_second_interval95=[59.0, 61.0])
-    edited["schema"] = 3  # an earlier version's does as well
     write(tmp_path / "main.json", edited)
     process = succeeds(SCRIPT, one, "--reference", tmp_path / "main.json")  # shown, not judged
     assert "Beside %s (onnxruntime 1.32.0 CPUExecutionProvider on AMD EPYC" % (tmp_path / "main.json") in process.stdout
