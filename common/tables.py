@@ -41,9 +41,7 @@ def int8_pairs(rows):
 
 
 def bits_of(row):
-    """How many bits the weights of an INT8 model have, where that is recorded."""
-    calibration = at(row, "model.calibration") or {}
-    return calibration.get("bits") or {True: 7, False: 8}.get(calibration.get("reduce_range"), say(UNKNOWN))
+    return at(row, "model.calibration.weight_bits") or say(UNKNOWN)
 
 
 def class_name(names, number, name=None):
@@ -142,10 +140,9 @@ def int8_tables(rows):
     pairs = []
     for row, other in int8_pairs(rows):
         made = at(row, "model.calibration") or {}
-        shared = made.get("shared") if row["calibration_shared"] is None else row["calibration_shared"]
         words = say("%s, %s images") % (" ".join(filter(None, (made.get("tool"), made.get("method")))), made.get("images"))
         pairs.append({"row": row, "float": other, "calibrated": words if made else say(UNKNOWN),
-                      "shared": say({True: "YES: the accuracy flatters", False: "no", None: UNKNOWN}[shared])})
+                      "shared": say({True: "YES: the accuracy flatters", False: "no", None: UNKNOWN}[row["calibration_shared"]])})
     gain = make_table(
         say("What INT8 gains"), pairs, ("Batch size", "row.batch_size"), ("float images/s", "float.images_per_second"),
         ("INT8 images/s", "row.images_per_second"),
@@ -205,7 +202,7 @@ def environment(run, rows):
     hashes = {}
     for summary in run.summaries:
         npu, model = summary["npu"] or {}, summary["model"] or {}
-        lines.update({name: text for name, text in npu.items() if isinstance(text, str)})
+        lines.update({say(name): text for name, text in npu.items() if isinstance(text, str)})
         lines.update({say("chip"): say("%s, health %s") % (device.get("soc_version") or device.get("chip"), device.get("health"))
                       for device in npu.get("devices") or []})
         lines.update({"vnni": summary["vnni"]} if summary["vnni"] is not None else {})

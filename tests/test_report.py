@@ -24,7 +24,7 @@ NAMES = ("report.json", "report.md", "report.png", "report.html")
 # The published figures of the guide's table.
 GUIDE = {1: 1775.08, 4: 4113.16, 8: 5140.21, 16: 5455.38, 32: 5527.69, 64: 5082.96}
 CALIBRATION = {"tool": "onnxruntime", "method": "MinMax", "images": 500, "seed": 0, "shared": False, "source_sha256": "a" * 64,
-               "names_sha256": "c" * 64, "bits": 7}
+               "names_sha256": "c" * 64, "weight_bits": 7}
 
 
 def write(path, content):
