@@ -317,7 +317,7 @@ def main():
              % (args.exclude, len(not_found), len(excluded), min(not_found)))
     figures, table = evaluate(args, opened, baseline, jobs, class_names, truth)
     content = dict(opened.run, title=TITLE, schema=1, made_from=made_from, shards=opened.shards, summary_sha256=opened.sha256,
-                   labels=args.labels, labels_sha256=labels_sha256, data_set=None, exclude_sha256=exclude_sha256,
+                   labels=args.labels, labels_sha256=labels_sha256, exclude_sha256=exclude_sha256,
                    calibration_shared=is_calibration_shared(opened, excluded, exclude_sha256),
                    per_class_sha256=files.sha256(table), **figures)
     written = {args.per_class: table} if args.per_class else {}
