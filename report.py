@@ -215,8 +215,7 @@ def make_report(args, run):
     charts = [{"name": say(panel), "words": chart.in_words(some, panel), "png": encoded(chart.draw(some, [panel]))}
               for panel in chart.PANELS if any(row["images_per_second"] for row in some)]
     judged = next((row for row in some if row["top1"] is not None), {"mistakes": []})
-    fence = "`" * max([3] + [len(run_of) + 1 for run_of in re.findall("`+", "".join(content["commands"]))])
-    page = dict(content, title=say("ResNet34 inference with %s") % engine, above=above, tables=shown, charts=charts, fence=fence,
+    page = dict(content, title=say("ResNet34 inference with %s") % engine, above=above, tables=shown, charts=charts,
                 notes=[each for each in verdicts if each[0] == "FAIL"] + [(say("Warning"), text) for text in content["flaws"]],
                 gallery=gallery_of(args, run, judged, names), language={"zh": "zh-CN"}.get(args.lang, args.lang))
     return content, {"report.md": rendered("report.md", page), "report.html": rendered("report.html", page),

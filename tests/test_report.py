@@ -657,10 +657,6 @@ def test_html_links_and_control_characters_do_not_pass(one):
     assert not re.search(r"(?<!\\)`", re.sub(r"```", "", text))
 
 
-def test_the_commands_fence_cannot_be_closed_by_a_command(finished):
-    assert "````bash\nbash run_infer.sh --demo\npython3 `x` ```\n````\n" in (finished[0] / "report.md").read_text()
-
-
 # ---- verdicts, and another run ----
 
 def test_the_gate_on_throughput_fails_only_beyond_the_spread_and_quiet_prints_it_all_the_same(tmp_path):
