@@ -30,13 +30,6 @@ def at(record, path):
     return record
 
 
-def positive(value):
-    """A figure that a rate or a time can be; ValueError for others."""
-    if type(value) not in (int, float) or not 0 < value < 1e15:
-        raise ValueError("%r is no such figure" % (value,))
-    return float(value)
-
-
 def differ(first, second):
     return None not in (first, second) and first != second
 
@@ -132,11 +125,11 @@ class Run:
         content, sha256 = results.read_summary(path)
         with files.as_written(path):
             summary = of_ours(content) if results.is_ours(content) else self._of_ais_bench(path, content)
-            summary["latency_ms"] = {key: value and positive(value) for key, value in summary["latency_ms"].items()}
+            summary["latency_ms"] = {key: value and float(value) for key, value in summary["latency_ms"].items()}
             summary["pictures"] = {prepared.image_name(info["infiles"][0]): info["image"]
                                    for info in (content.get("filesinfo") or {}).values() if info.get("image")}
             summary.update(path=path, sha256=sha256, name=os.path.relpath(path, self.folder), stem=re.sub(SUMMARY, "", path),
-                           images_per_second=positive(content["throughput"]))
+                           images_per_second=float(content["throughput"]))
             return dict(dict.fromkeys(ROW + ("machine", "cpus", "npu", "date")), **summary)
 
     def _of_ais_bench(self, path, content):
@@ -159,7 +152,7 @@ class Run:
         name, and how many rows of scores (float32, or half the bytes in fp16) the one result holds.
         """
         asked, model = results.option_of(content, "batchsize"), results.om_of(content) or ""
-        by_throughput = positive(content["throughput"]) * positive(content["NPU_compute_time"]["mean"]) / 1000
+        by_throughput = content["throughput"] * content["NPU_compute_time"]["mean"] / 1000
         near = round(by_throughput) if abs(by_throughput - round(by_throughput)) < 0.01 else 0
         size = int(asked) if asked else near or of_name(path)[1]
         record, scores = os.path.join(self.folder, model), os.path.join(re.sub(SUMMARY, "", path), inference.PURE + "_0.bin")

@@ -580,7 +580,7 @@ def test_two_results_of_one_row_are_refused(one):
     assert "same precision and batch size" in fails(1, SCRIPT, one)
 
 
-@pytest.mark.parametrize("value", ["NaN", "-5", "1e999", "0", "null", "true", '"31"'])
+@pytest.mark.parametrize("value", ["NaN", "null", '"x"', "[31]"])
 def test_a_throughput_that_is_none_is_refused(value, one):
     path = one / "perf_bs1_summary.json"
     for content in (summary(), plain(1, 30.0)):
