@@ -272,8 +272,6 @@ def parse_args():
     add("--check", action="store_true", help="do nothing; exit code 0 where the JSON is there and of just these inputs, else 1")
     args = parser.parse_args()
     args.json = os.path.join(args.out_dir, args.json_name)
-    if args.per_class is not None and os.path.realpath(args.per_class) == os.path.realpath(args.json):
-        parser.error("--per-class and JSON_NAME are the same file")
     return args
 
 
@@ -301,7 +299,7 @@ def main():
     inputs = [args.labels, args.classes, args.exclude, args.real]
     results.check_target(args.json, both, inputs, is_our_json, args.overwrite)
     if args.per_class:
-        results.check_target(args.per_class, both, inputs, is_our_csv, args.overwrite)
+        results.check_target(args.per_class, both, inputs + [args.json], is_our_csv, args.overwrite)
     if args.expect not in (None, len(opened.files)):
         fail("%s: holds results of %d images, expected %d" % (args.result, len(opened.files), args.expect))
     missing = labels.missing(truth, opened.files)
