@@ -19,13 +19,14 @@ def check_reference(run, some, reference):
     for row, other in pairs:
         if differ(row["labels_sha256"], other["labels_sha256"]) or rows.differ_in_images(row, other):
             other.update(top1=None, top5=None)
-    for what, key in (("models (weights)", "model.weights_sha256"), ("labels", "labels_sha256"), ("numbers of images", "judged"),
-                      ("image contents", "input.set_hash"), ("image contents", "input.images_hash"), ("engines", "engine"),
-                      ("devices", "device")):
-        if any(differ(at(row, key), at(other, key)) for row, other in pairs):
-            run.note("%s: that run and this one are of different %s", reference["path"], say(what))
+    different = [say(heading) for heading, key in (
+        ("Model", "model.weights_sha256"), ("Labels", "labels_sha256"), ("Images", "judged"), ("Engine", "engine"),
+        ("Device", "device"), ("Contents of the images", "input.set_hash"), ("Contents of the images", "input.images_hash"))
+        if any(differ(at(row, key), at(other, key)) for row, other in pairs)]
     if any(rows.differ_in_recipe(row, other) for row, other in pairs):
-        run.note("%s: that run and this one are of different %s", reference["path"], say("preprocessing"))
+        different.append(say("Preprocessing"))
+    if different:
+        run.note("%s: that run and this one differ in: %s", reference["path"], say(", ").join(dict.fromkeys(different)))
     return pairs
 
 

@@ -697,14 +697,14 @@ def test_a_reference_of_another_model_labels_or_images_is_warned_of_and_its_accu
     assert succeeds(SCRIPT, tmp_path / "other").stderr == ""
     for reference in (tmp_path / "other", write(tmp_path / "alone.json", report_of(tmp_path / "other"))):
         process = succeeds(SCRIPT, one, "--reference", reference)
-        assert "are of different models (weights)" in process.stderr and "are of different numbers of images" in process.stderr
-        assert "of different models" in (one / "report.md").read_text() and table_of(one, "Beside")[0]["Top-1 there"] == "67.19%"
-    for other, word in (({"labels_sha256": "9" * 64, "input": images}, "labels"),
-                        ({"input": dict(images, images_hash="4" * 32)}, "image contents"),
-                        ({"input": dict(images, recipe=dict(images["recipe"], resize=235))}, "preprocessing")):
+        assert "that run and this one differ in: Model, Images\n" in process.stderr
+        assert "differ in: Model, Images" in (one / "report.md").read_text() and table_of(one, "Beside")[0]["Top-1 there"] == "67.19%"
+    for other, word in (({"labels_sha256": "9" * 64, "input": images}, "Labels"),
+                        ({"input": dict(images, images_hash="4" * 32)}, "Contents of the images"),
+                        ({"input": dict(images, recipe=dict(images["recipe"], resize=235))}, "Preprocessing")):
         process = succeeds(SCRIPT, one, "--reference", put(tmp_path / "other", of_result=other))
         row = table_of(one, "Beside")[0]
-        assert "different %s" % word in process.stderr and row["Top-1 there"] == "-" and row["images/s there"] == "30.00"
+        assert "differ in: %s\n" % word in process.stderr and row["Top-1 there"] == "-" and row["images/s there"] == "30.00"
     pixels = put(tmp_path / "other", of_result={"input": dict(images, recipe=recipe.DEFAULT.with_dtype("uint8").as_json())})
     assert succeeds(SCRIPT, one, "--reference", pixels).stderr == ""
     assert succeeds(SCRIPT, one, "--reference", one / "report.json").stderr == ""
@@ -730,7 +730,7 @@ def test_rows_that_the_reference_lacks_and_another_device_there_are_said(one, tm
     reference["rows"][0]["device"] = "Huge CPU, 64 threads"
     write(tmp_path / "lone.json", reference)
     said = succeeds(SCRIPT, put(one, 8), "--reference", tmp_path / "lone.json", "--max-slowdown", "10").stderr
-    assert "has no row for fp32 at batch size 8, which is not compared" in said and "of different devices" in said
+    assert "has no row for fp32 at batch size 8, which is not compared" in said and "differ in: Device" in said
 
 
 def test_an_accuracy_gate_and_a_fidelity_that_say_no_exit_with_3(one):
