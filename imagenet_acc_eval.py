@@ -29,7 +29,6 @@ VERSION = 1  # raised when other figures come of the same inputs
 TOP = 5
 TITLE = "Overall statistical evaluation"  # of the ModelZoo's JSON, which other tools read
 WORST, MISTAKES = 10, 12  # worst classes and wrongly judged images in the JSON
-FEW_CLASSES = 50  # below that a Top-5 says little: its chance level is shown
 PER_CLASS = ["class", "name", "images", "top1", "top5"]  # the columns of --per-class
 FLAT = 0.001  # part of the images whose rank TXT's six decimals may leave open
 NO_LABEL = -1  # the rank of --real's labels where there are none
@@ -210,7 +209,7 @@ def show_accuracy(content):
     if content["labelled_classes"] < content["classes"]:
         print("the labels are of %d of the model's %d classes; each image is judged among all of the model's"
               % (content["labelled_classes"], content["classes"]))
-    if content["classes"] < FEW_CLASSES:
+    if content["chance_top5"] > 10:  # then a Top-5 says little
         print("Top-5 of %d classes is %.2f%% by chance alone" % (content["classes"], content["chance_top5"]))
     if content["real"]:
         print("by reassessed labels: Top-1 %(top1).2f%%  Top-5 %(top5).2f%%  of %(images)d images with any" % content["real"])

@@ -205,7 +205,7 @@ def make_report(args, run):
                "verdict": remarks.verdict(some), "environment": run.environment,
                "commands": [one_line(line, 4000) for line in commands if line.strip()],
                "reference": reference, "gates": gates, "flaws": [one_line(text) for text in run.warnings],
-               "hints": [one_line(hint) for hint in remarks.hints(args, some)],
+               "hints": [one_line(hint) for hint in remarks.hints(args.folder, some)],
                "failed": {":".join(map(str, filter(None, key))): reason for key, reason in args.failed}}
     content["text"] = content["verdict"] + "\n\n" + "".join("%s: %s\n" % line for line in above) + "".join(
         "\n%s%s" % (table["title"] + "\n" if name not in ("guide", "results") else "", aligned(table))

@@ -51,19 +51,18 @@ def check_rows(run, some):
                  " / ".join(bits))
 
 
-def hints(args, some):
-    """The line that fills a dash: the guide's own for pure inference leaves no file."""
+def hints(folder, some):
+    """The line that fills a dash, in a list, or an empty one: the guide's own for pure inference leaves no file."""
     lacking = [row for row in some if row["top1"] is not None and row["batch_size"]
                and not (row["images_per_second"] or row["failed"] or row["refused"])]
     if not lacking:
         return []
     row = lacking[0]
-    on_npu = not (row["engine"] or "").startswith("onnxruntime")
-    script, suffix = ("npu_infer.py", ".om") if on_npu else ("onnx_infer.py", ".onnx")
     name = "%sbs%d" % ("int8_" if is_int8(row) else "", row["batch_size"])
-    model = os.path.basename(at(row, "model.path") or "resnet34_" + name + suffix)
+    script = "onnx_infer.py" if (row["engine"] or "").startswith("onnxruntime") else "npu_infer.py"
+    model = os.path.basename(at(row, "model.path") or "resnet34_%s.om" % name)  # ONNX Runtime's has its path recorded
     line = "python3 %s --model=%s --loop=20 --batchsize=%d --output %s --output_dirname perf_%s" % (
-        script, model, row["batch_size"], args.folder, name)
+        script, model, row["batch_size"], folder, name)
     return [say("no throughput at batch size %s: pure inference leaves a file only with --output, as in this line: %s "
                 "(a summary that lies elsewhere is named by --perf)")
             % (", ".join(str(each["batch_size"]) for each in lacking), line)]

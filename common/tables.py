@@ -49,7 +49,7 @@ def class_name(names, number, name=None):
     return "%d (%s)" % (number, one_line(name, 80)) if name and name != str(number) else "%d" % number
 
 
-SIZE, ROW = ("Batch size", size_of), (("Precision", precision_of), ("Batch size", size_of))
+ROW = ("Precision", precision_of), ("Batch size", size_of)
 TOPS = ("Top-1", "top1", PERCENT), ("Top-5", "top5", PERCENT)
 
 
@@ -102,7 +102,7 @@ def guides(rows):
                        ("数据集", data_set), ("精度", accuracy), ("性能", "images_per_second"))
     for row in table["rows"] if table else ():
         row[3] = row[3].replace(" ", "\n")
-    return table and dict(table, header=["芯片型号", "Batch Size", "数据集", "精度", "性能"], numeric=[False] * 5)
+    return table and dict(table, numeric=[False] * 5)
 
 
 def results(rows, own):
