@@ -26,7 +26,7 @@ from common.rows import UNKNOWN, at, is_int8
 from common.words import say, speak
 
 SCHEMA = 4  # of report.json, which docs/report.md describes
-VERSION = 1  # of what is written; raised when the report of the same files changes
+VERSION = 2  # of what is written; raised when the report of the same files changes
 NAMES = ("report.json", "report.md", "report.html", "report.png")
 PICTURE, FORMATS = 320, ("JPEG", "PNG", "BMP", "WEBP")  # longer side in the page; never EPS, which goes to Ghostscript
 LARGEST_PICTURE = 64 << 20  # bytes
