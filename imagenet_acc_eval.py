@@ -29,7 +29,6 @@ VERSION = 1  # raised when other figures come of the same inputs
 TOP = 5
 TITLE = "Overall statistical evaluation"  # of the ModelZoo's JSON, which other tools read
 WORST, MISTAKES = 10, 12  # worst classes and wrongly judged images in the JSON
-FEW_CLASSES = 50  # below that a Top-5 says little: its chance level is shown
 PER_CLASS = ["class", "name", "images", "top1", "top5"]  # the columns of --per-class
 FLAT = 0.001  # part of the images whose rank TXT's six decimals may leave open
 NO_LABEL = -1  # the rank of --real's labels where there are none
@@ -210,7 +209,7 @@ def show_accuracy(content):
     if content["labelled_classes"] < content["classes"]:
         print("the labels are of %d of the model's %d classes; each image is judged among all of the model's"
               % (content["labelled_classes"], content["classes"]))
-    if content["classes"] < FEW_CLASSES:
+    if content["chance_top5"] > 10:  # then a Top-5 says little
         print("Top-5 of %d classes is %.2f%% by chance alone" % (content["classes"], content["chance_top5"]))
     if content["real"]:
         print("by reassessed labels: Top-1 %(top1).2f%%  Top-5 %(top5).2f%%  of %(images)d images with any" % content["real"])
@@ -272,8 +271,6 @@ def parse_args():
     add("--check", action="store_true", help="do nothing; exit code 0 where the JSON is there and of just these inputs, else 1")
     args = parser.parse_args()
     args.json = os.path.join(args.out_dir, args.json_name)
-    if args.per_class is not None and os.path.realpath(args.per_class) == os.path.realpath(args.json):
-        parser.error("--per-class and JSON_NAME are the same file")
     return args
 
 
@@ -301,7 +298,7 @@ def main():
     inputs = [args.labels, args.classes, args.exclude, args.real]
     results.check_target(args.json, both, inputs, is_our_json, args.overwrite)
     if args.per_class:
-        results.check_target(args.per_class, both, inputs, is_our_csv, args.overwrite)
+        results.check_target(args.per_class, both, inputs + [args.json], is_our_csv, args.overwrite)
     if args.expect not in (None, len(opened.files)):
         fail("%s: holds results of %d images, expected %d" % (args.result, len(opened.files), args.expect))
     missing = labels.missing(truth, opened.files)
@@ -317,7 +314,7 @@ def main():
              % (args.exclude, len(not_found), len(excluded), min(not_found)))
     figures, table = evaluate(args, opened, baseline, jobs, class_names, truth)
     content = dict(opened.run, title=TITLE, schema=1, made_from=made_from, shards=opened.shards, summary_sha256=opened.sha256,
-                   labels=args.labels, labels_sha256=labels_sha256, data_set=None, exclude_sha256=exclude_sha256,
+                   labels=args.labels, labels_sha256=labels_sha256, exclude_sha256=exclude_sha256,
                    calibration_shared=is_calibration_shared(opened, excluded, exclude_sha256),
                    per_class_sha256=files.sha256(table), **figures)
     written = {args.per_class: table} if args.per_class else {}

@@ -19,15 +19,14 @@ import base64
 import io
 import json
 import re
-import warnings
 
-from common import chart, files, images, prepared, remarks, rows, tables
+from common import chart, files, images, labels, prepared, remarks, rows, tables
 from common.command import fail, one_line, warn
 from common.rows import UNKNOWN, at, is_int8
 from common.words import say, speak
 
-SCHEMA, SCHEMAS = 4, (3, 4)  # of report.json, which docs/report.md describes; and those of a --reference
-VERSION = 1  # of what is written; raised when the report of the same files changes
+SCHEMA = 4  # of report.json, which docs/report.md describes
+VERSION = 2  # of what is written; raised when the report of the same files changes
 NAMES = ("report.json", "report.md", "report.html", "report.png")
 PICTURE, FORMATS = 320, ("JPEG", "PNG", "BMP", "WEBP")  # longer side in the page; never EPS, which goes to Ghostscript
 LARGEST_PICTURE = 64 << 20  # bytes
@@ -47,21 +46,11 @@ def report_made_from(args, read):
 
 def is_report_kept(args, earlier):
     """Whether the report that is there is of just these files and options, and whole."""
-    if args.overwrite or {"made_from", "written", "text", "flaws", "gates"} - set(earlier):
+    if args.overwrite or "made_from" not in earlier:
         return False
     read = [os.path.join(args.folder, path) for path in earlier["made_from"]["files"]]
-    return report_made_from(args, read) == earlier["made_from"] and all(
-        rows.hash_of(os.path.join(args.folder, name)) == written for name, written in earlier["written"].items())
-
-
-def earlier_report(args):
-    """report.json as it stands, or {}; exits where files of these names are not this script's."""
-    path = os.path.join(args.folder, NAMES[0])
-    content = files.read_json(path) if os.path.lexists(path) and not args.overwrite else {}
-    for name in NAMES:
-        files.check_output(os.path.join(args.folder, name), (args.classes,), lambda _: isinstance(content.get("rows"), list),
-                           args.overwrite)
-    return content
+    whole = all(os.path.isfile(os.path.join(args.folder, name)) for name in NAMES)
+    return whole and report_made_from(args, read) == earlier["made_from"]
 
 
 # ---- the rows, and another run's ----
@@ -91,10 +80,8 @@ def read_reference(path):
         if run.rows:
             return {"path": path, "date": date_of(run), "rows": run.rows}
         path = os.path.join(path, NAMES[0])
-    if not os.path.isfile(path):
-        fail("%s: there is no report.json, and no results; give the folder, or the report.json, of another run" % path)
     content = files.read_json(path)
-    if content.get("schema") not in SCHEMAS:
+    if content.get("schema") != SCHEMA:
         fail("%s: is no report.json of schema %d; make it again with this report.py" % (path, SCHEMA))
     with files.as_written(path):
         for row in content["rows"]:
@@ -116,59 +103,47 @@ def read_class_names(path, some):
             names[mistake["label"]] = mistake["label_name"]
             names.update((guess["class"], guess["name"]) for guess in mistake["guesses"])
         names.update((worst["class"], worst["name"]) for worst in row["worst_classes"])
-    if path:
-        lines = files.read(path, LARGEST_PICTURE).decode("utf-8-sig", "replace").rstrip().splitlines()
-        for row in some:
-            if row["classes"] not in (None, len(lines)):
-                fail("%s: has %d lines, the results have %d classes; it needs one name a line"
-                     % (path, len(lines), row["classes"]))
-        names.update(enumerate(lines))
+    for classes in {row["classes"] for row in some if path and row["classes"]}:
+        names.update(enumerate(labels.read_names(path, classes)))
     return names
 
 
-def find_pictures(args, run, row):
-    """{image: path} of a row's mistakes, in --images DIR or where the manifest says: those whose bytes are what was judged."""
-    known, found, folder = {}, {}, at(row, "input.path") or ""
-    for summary in run.summaries:
-        known.update(summary["pictures"])
-    sources = [images.find_images(args.images)[0]] if args.images else []
+def gallery_of(args, run, row, names):
+    """[{image, picture, label, guesses}] of a row's mistakes; the pictures are of --images DIR, or of where the manifest says."""
+    known = {image: content for summary in run.summaries for image, content in summary["pictures"].items()}
+    folder, sources = at(row, "input.path") or "", [images.find_images(args.images)[0]] if args.images else []
     for path in (folder, os.path.join(args.folder, os.path.basename(folder))) if folder else ():
         sources.append({name: image.source for name, image in prepared.read_manifest(path).items()})
-    for name in [mistake["image"] for mistake in row["mistakes"]]:
-        for path in [source[name] for source in sources if os.path.isfile(source.get(name, ""))]:
-            expected = known.get(name, "bin:")
-            if name not in found and (expected.startswith("bin:") or files.xxh(files.read(path, LARGEST_PICTURE)) == expected):
-                found[name] = path
-    run.read |= set(found.values())
-    return found
+    gallery = []
+    for mistake in row["mistakes"]:
+        paths = [source[mistake["image"]] for source in sources if mistake["image"] in source]
+        run.read.update(paths)
+        pictures = [picture(path, known.get(mistake["image"], "bin:")) for path in paths]
+        gallery.append({"image": one_line(mistake["image"], 300), "picture": next(filter(None, pictures), None),
+                        "label": tables.class_name(names, mistake["label"], mistake["label_name"]),
+                        "guesses": ["%s: %.2f%%" % (tables.class_name(names, guess["class"], guess["name"]),
+                                                    100 * guess["probability"]) for guess in mistake["guesses"]]})
+    return gallery
 
 
-def picture(path):
-    """A small JPEG of a picture as base64, or None where there is none to show."""
+def picture(path, expected):
+    """A small JPEG of a picture as base64, or None where there is none to show, or not the one that was judged."""
     from PIL import Image
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            shown = Image.open(io.BytesIO(files.read(path, LARGEST_PICTURE)), formats=FORMATS).convert("RGB")
+        data = files.read(path, LARGEST_PICTURE)
+        if not expected.startswith("bin:") and files.xxh(data) != expected:
+            return None
+        shown = Image.open(io.BytesIO(data), formats=FORMATS).convert("RGB")
         shown.thumbnail((PICTURE, PICTURE))
-        data = io.BytesIO()
-        shown.save(data, "JPEG", quality=85)
-        return encoded(data.getvalue())
-    except Exception:  # no such file (None), or any of the dozen errors of Pillow's decoders
+        small = io.BytesIO()
+        shown.save(small, "JPEG", quality=85)
+        return encoded(small.getvalue())
+    except Exception:  # no such file, or any of the dozen errors of Pillow's decoders
         return None
 
 
 def encoded(data):
     return base64.b64encode(data).decode()
-
-
-def gallery_of(args, run, row, names):
-    """[{image, picture, label, guesses}] of a row's mistakes."""
-    pictures = find_pictures(args, run, row) if row else {}
-    return [{"image": one_line(mistake["image"], 300), "picture": picture(pictures.get(mistake["image"])),
-             "label": tables.class_name(names, mistake["label"], mistake["label_name"]),
-             "guesses": ["%s: %.2f%%" % (tables.class_name(names, guess["class"], guess["name"]), 100 * guess["probability"])
-                         for guess in mistake["guesses"]]} for mistake in (row["mistakes"] if row else ())]
 
 
 # ---- what is printed and written ----
@@ -200,7 +175,7 @@ def breakable(text):
     return Markup("<br>".join(re.sub(r"([/=]+)", r"\1<wbr>", str(escape(line))) for line in text.split("\n")))
 
 
-def rendered(name, **content):
+def rendered(name, content):
     """report.md or report.html, by the template beside this script."""
     import jinja2
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".jinja")
@@ -215,40 +190,36 @@ def make_report(args, run):
     some = chosen(args, run)
     reference = read_reference(args.reference) if args.reference else None
     remarks.check_rows(run, some)
-    pairs = remarks.check_reference(run, some, reference)
-    gates, names = remarks.verdicts(run, some, pairs, args.max_slowdown), read_class_names(args.classes, some)
+    pairs = remarks.check_reference(run, some, reference) if reference else []
+    gates, names = remarks.verdicts(some, pairs, args.max_slowdown), read_class_names(args.classes, some)
     if args.max_slowdown is not None and not any(other["images_per_second"] for _, other in pairs):
         fail("%s: has no throughput at any of these batch sizes; give a run of the same ones" % reference["path"])
     (above, own), runs, date = tables.common(some), sorted({row["runs"] for row in some if row["runs"]}), date_of(run)
-    shown_runs = tables.figure([runs[0], runs[-1]] if len(runs) > 1 else (runs or [say(UNKNOWN)])[0], "%d")
-    above += [(say("Runs"), shown_runs),
-              (say("Date"), one_line(date or say(UNKNOWN)))]
-    shown = tables.all_tables(run, some, own, gates, pairs, reference, remarks.fidelities_of(some), names)
-    if args.lang == "zh":
-        shown = dict({"guide": tables.guides(some)}, **shown)
+    shown_runs = tables.figure([runs[0], runs[-1]], "%d") if len(runs) > 1 else str((runs or [say(UNKNOWN)])[0])
+    above += [(say("Runs"), shown_runs), (say("Date"), one_line(date or say(UNKNOWN)))]
+    shown = tables.all_tables(run, some, own, gates, pairs, reference, names, args.lang)
     path = os.path.join(args.folder, "commands.sh")
     commands = files.read(path, 1 << 20).decode("utf-8", "replace").splitlines() if os.path.exists(path) else []
+    engine, device = (one_line(some[0][key] or say(UNKNOWN), 70) for key in ("engine", "device"))
     content = {"schema": SCHEMA, "date": date, "runs": runs[0] if len(runs) == 1 else None, "rows": some,
                "verdict": remarks.verdict(some), "environment": run.environment,
                "commands": [one_line(line, 4000) for line in commands if line.strip()],
                "reference": reference, "gates": gates, "flaws": [one_line(text) for text in run.warnings],
-               "hints": remarks.hints(args, some),
+               "hints": [one_line(hint) for hint in remarks.hints(args.folder, some)],
                "failed": {":".join(map(str, filter(None, key))): reason for key, reason in args.failed}}
     content["text"] = content["verdict"] + "\n\n" + "".join("%s: %s\n" % line for line in above) + "".join(
         "\n%s%s" % (table["title"] + "\n" if name not in ("guide", "results") else "", aligned(table))
-        for name, table in shown.items() if table and name in ("guide", "results", "price", "gain", "reference"))
-    content["text"] += "".join("%s: %s\n" % ("PASS" if gate["passes"] else "FAIL", one_line(gate["text"])) for gate in gates)
-    content["text"] += "".join(one_line(hint) + "\n" for hint in content["hints"])
-    engine, device = (one_line(some[0][key] or say(UNKNOWN), 70) for key in ("engine", "device"))
-    fence = "`" * max([3] + [len(run_of) + 1 for run_of in re.findall("`+", "".join(content["commands"]))])
-    page = dict(content, title=say("ResNet34 inference with %s") % engine, above=above, tables=shown, fence=fence,
-                language={"zh": "zh-CN"}.get(args.lang, args.lang))
+        for name, table in shown.items() if name in ("guide", "results", "price", "gain", "reference"))
+    verdicts = [("PASS" if gate["passes"] else "FAIL", one_line(gate["text"])) for gate in gates]
+    content["text"] += "".join("%s: %s\n" % verdict for verdict in verdicts) + "".join(hint + "\n" for hint in content["hints"])
     charts = [{"name": say(panel), "words": chart.in_words(some, panel), "png": encoded(chart.draw(some, [panel]))}
               for panel in chart.PANELS if any(row["images_per_second"] for row in some)]
-    judged = next((row for row in some if row["top1"] is not None), None)
-    return content, {"report.md": rendered("report.md", charts=charts, **page),
-                     "report.png": chart.draw(some, title="%s\n%s" % (engine, device)),
-                     "report.html": rendered("report.html", charts=charts, gallery=gallery_of(args, run, judged, names), **page)}
+    judged = next((row for row in some if row["top1"] is not None), {"mistakes": []})
+    page = dict(content, title=say("ResNet34 inference with %s") % engine, above=above, tables=shown, charts=charts,
+                notes=[each for each in verdicts if each[0] == "FAIL"] + [(say("Warning"), text) for text in content["flaws"]],
+                gallery=gallery_of(args, run, judged, names), language={"zh": "zh-CN"}.get(args.lang, args.lang))
+    return content, {"report.md": rendered("report.md", page), "report.html": rendered("report.html", page),
+                     "report.png": chart.draw(some, title="%s\n%s" % (engine, device))}
 
 
 # ---- the command line ----
@@ -297,10 +268,11 @@ def parse_args():
 def main():
     args = parse_args()
     speak(args.lang)
-    if not os.path.isdir(args.folder):
-        fail("%s: is no folder; give the one with the results" % args.folder)
-    content = earlier_report(args)
-    with files.as_written(os.path.join(args.folder, NAMES[0])):
+    paths = [os.path.join(args.folder, name) for name in NAMES]
+    content = files.peek_json(paths[0])
+    for path in paths:
+        files.check_output(path, (args.classes,), lambda _: isinstance(content.get("rows"), list), args.overwrite)
+    with files.as_written(paths[0]):
         kept = is_report_kept(args, content)
     if args.check:
         return 0 if kept else 1
@@ -308,9 +280,8 @@ def main():
         with files.as_written(args.folder):
             run = rows.Run(args.folder, args.perf, args.dataset, dict(args.failed))
             content, written = make_report(args, run)
-        content.update(made_from=report_made_from(args, run.read),
-                       written={name: files.sha256(data) for name, data in written.items()})
-        written = dict({NAMES[0]: (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()}, **written)
+        content["made_from"] = report_made_from(args, run.read)
+        written[NAMES[0]] = (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
         files.write_all({os.path.join(args.folder, name): data for name, data in written.items()})
     sys.stdout.write(content["text"])
     if not args.quiet:

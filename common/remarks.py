@@ -7,33 +7,26 @@ from common.rows import UNKNOWN, at, differ, is_int8, precision_of
 from common.words import say
 
 
-def pair_rows(some, reference):
-    """[(row, its counterpart)]: the same batch size, INT8 with INT8 and float with float, of whichever engine."""
-    there = {(is_int8(row), row["batch_size"]): row for row in reference["rows"]} if reference else {}
-    return [(row, there[is_int8(row), row["batch_size"]]) for row in some if (is_int8(row), row["batch_size"]) in there]
-
-
 def check_reference(run, some, reference):
-    """Note where the two runs differ; accuracies by other labels or of other images are not put beside each other."""
-    pairs, lacking = pair_rows(some, reference), list(some)
+    """[(row, its counterpart)]: the same batch size, INT8 with INT8 and float with float, of whichever engine. Notes where the
+    runs differ; accuracies by other labels or of other images are not put beside each other."""
+    here, there = ({(is_int8(row), row["batch_size"]): row for row in each} for each in (some, reference["rows"]))
+    for text, found, wanted in (("%s: has no row for %s at batch size %s, which is not compared", there, here),
+                                ("%s: has a row for %s at batch size %s, and this run has none", here, there)):
+        for row in [wanted[key] for key in wanted if key not in found]:
+            run.note(text, reference["path"], precision_of(row), tables.figure(row["batch_size"]))
+    pairs = [(row, there[is_int8(row), row["batch_size"]]) for row in some if (is_int8(row), row["batch_size"]) in there]
     for row, other in pairs:
-        lacking.remove(row)
         if differ(row["labels_sha256"], other["labels_sha256"]) or rows.differ_in_images(row, other):
             other.update(top1=None, top5=None)
-    for row in lacking if reference else ():
-        run.note("%s: has no row for %s at batch size %s, which is not compared", reference["path"], precision_of(row),
-                 tables.figure(row["batch_size"]))
-    paired = [other for _, other in pairs]
-    for other in [each for each in reference["rows"] if each not in paired] if reference else ():
-        run.note("%s: has a row for %s at batch size %s, and this run has none", reference["path"], precision_of(other),
-                 tables.figure(other["batch_size"]))
-    for what, key in (("models (weights)", "model.weights_sha256"), ("labels", "labels_sha256"), ("numbers of images", "judged"),
-                      ("image contents", "input.set_hash"), ("image contents", "input.images_hash"), ("engines", "engine"),
-                      ("devices", "device")):
-        if any(differ(at(row, key), at(other, key)) for row, other in pairs):
-            run.note("%s: that run and this one are of different %s", reference["path"], say(what))
+    different = [say(heading) for heading, key in (
+        ("Model", "model.weights_sha256"), ("Labels", "labels_sha256"), ("Images", "judged"), ("Engine", "engine"),
+        ("Device", "device"), ("Contents of the images", "input.set_hash"), ("Contents of the images", "input.images_hash"))
+        if any(differ(at(row, key), at(other, key)) for row, other in pairs)]
     if any(rows.differ_in_recipe(row, other) for row, other in pairs):
-        run.note("%s: that run and this one are of different %s", reference["path"], say("preprocessing"))
+        different.append(say("Preprocessing"))
+    if different:
+        run.note("%s: that run and this one differ in: %s", reference["path"], say(", ").join(dict.fromkeys(different)))
     return pairs
 
 
@@ -58,25 +51,24 @@ def check_rows(run, some):
                  " / ".join(bits))
 
 
-def hints(args, some):
-    """The line that fills a dash: the guide's own for pure inference leaves no file."""
+def hints(folder, some):
+    """The line that fills a dash, in a list, or an empty one: the guide's own for pure inference leaves no file."""
     lacking = [row for row in some if row["top1"] is not None and row["batch_size"]
                and not (row["images_per_second"] or row["failed"] or row["refused"])]
     if not lacking:
         return []
     row = lacking[0]
-    on_npu = not (row["engine"] or "").startswith("onnxruntime")
-    script, suffix = ("npu_infer.py", ".om") if on_npu else ("onnx_infer.py", ".onnx")
     name = "%sbs%d" % ("int8_" if is_int8(row) else "", row["batch_size"])
-    model = os.path.basename(at(row, "model.path") or "resnet34_" + name + suffix)
+    script = "onnx_infer.py" if (row["engine"] or "").startswith("onnxruntime") else "npu_infer.py"
+    model = os.path.basename(at(row, "model.path") or "resnet34_%s.om" % name)  # ONNX Runtime's has its path recorded
     line = "python3 %s --model=%s --loop=20 --batchsize=%d --output %s --output_dirname perf_%s" % (
-        script, model, row["batch_size"], args.folder, name)
+        script, model, row["batch_size"], folder, name)
     return [say("no throughput at batch size %s: pure inference leaves a file only with --output, as in this line: %s "
                 "(a summary that lies elsewhere is named by --perf)")
             % (", ".join(str(each["batch_size"]) for each in lacking), line)]
 
 
-def verdicts(run, some, pairs, slowdown):
+def verdicts(some, pairs, slowdown):
     """Every gate of the rows, those of the evaluation too, the fidelities and what was refused: [{name, passes, text, ...}]"""
     gates = []
     for row in some:
@@ -88,17 +80,13 @@ def verdicts(run, some, pairs, slowdown):
                 gate["name"], digits % gate["measured"], say("at least" if gate["passes"] else "below"), gate["limit"],
                 precision_of(row), tables.figure(row["batch_size"]))))
     gates += [speed_gate(row, other, slowdown) for row, other in pairs if slowdown is not None and other["images_per_second"]]
-    for fidelity in fidelities_of(some):
+    for fidelity in tables.fidelities_of(some):
         agrees, off, limit = (fidelity[key] for key in ("agrees", "relative_difference", "relative_limit"))
         text = "%s agrees with its reference: relative difference %.3g, limit %g" if agrees else \
             "%s does NOT agree with its reference: relative difference %.3g, limit %g; do not trust it before the cause is known"
         gates.append({"name": "fidelity", "measured": off, "limit": limit, "passes": agrees,
                       "text": say(text) % (fidelity["result"], off, limit)})
     return gates
-
-
-def fidelities_of(some):
-    return list({row["fidelity"]["path"]: row["fidelity"] for row in some if row["fidelity"]}.values())
 
 
 def speed_gate(row, other, slowdown):

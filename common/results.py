@@ -48,8 +48,10 @@ def read_summary(path):
     return summary, files.sha256(data)
 
 
-def option_of(words, *names):
-    """The value of an option in a command line's words, or None: --batchsize 8, --batch-size=8."""
+def option_of(summary, *names):
+    """The value of an option in the command line that a summary tells, or None: --batchsize 8, --batch-size=8."""
+    words = summary.get("args") or []
+    words = words if isinstance(words, list) else words.split()
     for word, following in zip(words, words[1:] + [None]):
         name, equals, value = word.partition("=")
         if name.startswith("-") and re.sub("[-_]", "", name) in names:
@@ -264,8 +266,7 @@ def engine_of(part):
 
 def om_of(summary):
     """The name of the .om in the command line that a summary of ais_bench alone tells, or None."""
-    words = (summary or {}).get("args") or []
-    model = option_of(words if isinstance(words, list) else words.split(), "model", "m")
+    model = option_of(summary or {}, "model", "m")
     return model and os.path.basename(model)
 
 

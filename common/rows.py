@@ -30,13 +30,6 @@ def at(record, path):
     return record
 
 
-def positive(value):
-    """A figure that a rate or a time can be; ValueError for others."""
-    if type(value) not in (int, float) or not 0 < value < 1e15:
-        raise ValueError("%r is no such figure" % (value,))
-    return float(value)
-
-
 def differ(first, second):
     return None not in (first, second) and first != second
 
@@ -76,7 +69,7 @@ def json_files(folder):
 
 def is_one(path, pattern, mark):
     """Whether a JSON is of a stage's making: by its name, or by what every such file has in it. Somebody's own is let be."""
-    return bool(re.match(pattern, os.path.basename(path)) or mark and os.path.isfile(path) and mark in files.read(path))
+    return bool(re.match(pattern, os.path.basename(path))) or mark in files.read(path)
 
 
 def hash_of(path):
@@ -88,84 +81,80 @@ def hash_of(path):
 
 
 class Run:
-    """A run's folder. rows: dictionaries with the keys of ROW; summaries, evaluations: of each such file; read: the paths of all
-    that was read; warnings: sentences about what does not fit together; environment: {what: {value: [summary's name]}}."""
+    """A run's folder. rows: dictionaries with the keys of ROW; summaries, evaluations: of each such file; read: the paths of what
+    was read besides json_files; warnings: sentences about what does not fit together; environment: {what: {value: [summary's
+    name]}}."""
 
     def __init__(self, folder, perf=(), dataset=None, failed=None):
         self.folder, self.dataset, self.warnings, self.read = folder, dataset, [], set()
-        paths, fidelities, self.evaluations, self.summaries = json_files(folder), [], [], []
-        for path in paths:
-            if os.path.basename(path).startswith("fidelity") and is_one(path, r"fidelity(_bs\d+)?\.json$", b'"reference_engine"'):
-                fidelities.append(dict(self._read(path), path=path))
-            elif is_one(path, r"result(_.*)?\.json$", TITLE.encode()) and not re.search(SUMMARY, path):
+        summaries, fidelities, self.evaluations = {}, [], []  # summaries: {real path: path}
+        for path in json_files(folder):
+            if re.search(SUMMARY, path):
+                if is_one(path, r"(result|perf)(_.*)?_summary\.json$", b'"NPU_compute_time"'):
+                    summaries[os.path.realpath(path)] = path
+            elif os.path.basename(path).startswith("fidelity"):
+                if is_one(path, r"fidelity(_bs\d+)?\.json$", b'"reference_engine"'):
+                    fidelities.append(dict(files.read_json(path), path=path))
+            elif is_one(path, r"result(_.*)?\.json$", TITLE.encode()):
                 self.evaluations.append(self._evaluation(path))
-        for path in paths:
-            if re.search(SUMMARY, path) and is_one(path, r"(result|perf)(_.*)?_summary\.json$", b'"NPU_compute_time"'):
-                self.summaries.append(self._summary(path))
         for path in perf:  # a summary that lies elsewhere, or the folder it is of
             summary = results.find_summary(path, os.listdir(path)) if os.path.isdir(path) else path
             summary = summary or fail("%s: has no summary in it or beside it" % path)
-            if os.path.realpath(summary) not in [os.path.realpath(each["path"]) for each in self.summaries]:
-                self.summaries.append(self._summary(summary))
+            summaries.setdefault(os.path.realpath(summary), summary)
+            self.read.add(summary)
+        self.summaries = [self._summary(path) for path in summaries.values()]
         self._join(fidelities, failed or {})
         self._check()
 
     def note(self, text, *values):
         self.warnings.append(say(text) % values)
 
-    def _read(self, path):
-        self.read.add(path)
-        return files.read_json(path, 1 << 29)
-
     def _evaluation(self, path):
-        content = self._read(path)
+        content = files.read_json(path)
         with files.as_written(path):
-            if content["title"] != TITLE:
-                raise ValueError("title %s" % content["title"])
             recipe_of(content, path)
             row = dict(dict.fromkeys(ROW), **content)
-            row.update({top: float(content["accuracy"][top]) for top in ("top1", "top5")})
-            row.update({top + "_interval95": content["interval95"][top] for top in ("top1", "top5")})
+            for top in ("top1", "top5"):
+                row.update({top: float(content["accuracy"][top]), top + "_interval95": content["interval95"][top]})
+            known = content["summary_sha256"]
             return dict(row, path=path, stem=path[:-len(".json")], worst_classes=content["per_class_worst"],
-                        summary_sha256=content["summary_sha256"], engine=None if row["engine"] == UNKNOWN else row["engine"],
-                        **content["images"])
+                        known=known if isinstance(known, list) else [known],
+                        engine=None if row["engine"] == UNKNOWN else row["engine"], **content["images"])
 
     def _summary(self, path):
         content, sha256 = results.read_summary(path)
-        self.read.add(path)
         with files.as_written(path):
             summary = of_ours(content) if results.is_ours(content) else self._of_ais_bench(path, content)
-            summary["latency_ms"] = {key: value and positive(value) for key, value in summary["latency_ms"].items()}
+            summary["latency_ms"] = {key: value and float(value) for key, value in summary["latency_ms"].items()}
             summary["pictures"] = {prepared.image_name(info["infiles"][0]): info["image"]
                                    for info in (content.get("filesinfo") or {}).values() if info.get("image")}
             summary.update(path=path, sha256=sha256, name=os.path.relpath(path, self.folder), stem=re.sub(SUMMARY, "", path),
-                           images_per_second=positive(content["throughput"]))
-            return dict(dict.fromkeys(ROW), **summary)
+                           images_per_second=float(content["throughput"]))
+            return dict(dict.fromkeys(ROW + ("machine", "cpus", "npu", "date")), **summary)
 
     def _of_ais_bench(self, path, content):
         """A summary as ais_bench alone writes it, under the keys of ours; what it does not tell is None."""
-        times, info, words = content["NPU_compute_time"], content.get("filesinfo"), content.get("args") or []
-        words = words if isinstance(words, list) else words.split()
-        size, vouched, refused = self._batch_size(path, words, positive(content["throughput"]) * positive(times["mean"]) / 1000)
+        times, info = content["NPU_compute_time"], content.get("filesinfo")
+        size, vouched, refused = self._batch_size(path, content)
         latency = {key: times.get(key) for key in ("mean", "median", "p90", "min", "max")}
         latency["p99"] = times.get("percentile(99%)", times.get("P99")) if times["count"] >= inference.P99_FROM else None
-        return dict(dict.fromkeys(("machine", "cpus", "npu", "date")), packages={}, devices=[], loop=1, latency_ms=latency,
-                    engine=content.get("engine") or results.OF_AIS_BENCH, om=results.om_of(content),
-                    precision=of_name(path)[0], batch_size=size, batch_size_vouched=vouched, refused=refused,
-                    runs=int(times["count"]), h2d_ms=at(content, "H2D_latency.mean"),
+        return dict(packages={}, devices=[], loop=1, latency_ms=latency, engine=content.get("engine") or results.OF_AIS_BENCH,
+                    om=results.om_of(content), precision=of_name(path)[0], batch_size=size, batch_size_vouched=vouched,
+                    refused=refused, runs=int(times["count"]), h2d_ms=at(content, "H2D_latency.mean"),
                     d2h_ms=at(content, "D2H_latency.mean"),
                     pure=any(inference.PURE in os.path.basename(str(path)) for each in info.values() for path in each["infiles"])
-                    if info else results.option_of(words, "input", "i") is None)
+                    if info else results.option_of(content, "input", "i") is None)
 
-    def _batch_size(self, path, words, by_throughput):
+    def _batch_size(self, path, content):
         """(batch size, whether something vouches for it, why it is refused or None) of ais_bench's pure inference.
 
         --batchsize only scales the throughput there; without it ais_bench asks the model. What else tells: the .om's record, its
         name, and how many rows of scores (float32, or half the bytes in fp16) the one result holds.
         """
-        asked, model = results.option_of(words, "batchsize"), os.path.basename(results.option_of(words, "model", "m") or "")
+        asked, model = results.option_of(content, "batchsize"), results.om_of(content) or ""
+        by_throughput = content["throughput"] * content["NPU_compute_time"]["mean"] / 1000
         near = round(by_throughput) if abs(by_throughput - round(by_throughput)) < 0.01 else 0
-        size = int(asked) if asked and asked.isdigit() else near or of_name(path)[1]
+        size = int(asked) if asked else near or of_name(path)[1]
         record, scores = os.path.join(self.folder, model), os.path.join(re.sub(SUMMARY, "", path), inference.PURE + "_0.bin")
         said = {model: of_name(model)[1], model + ".json": (files.record_of(record) or {}).get("batch_size")}
         rows = os.path.getsize(scores) / (4 * next((row["classes"] for row in self.evaluations), 1000)) \
@@ -177,7 +166,7 @@ class Run:
             if other and size and other != size:
                 return size, False, say("%s: says batch size %d, and so a throughput %g times the true one, but %s is of batch "
                                         "size %d; measure it again") % (os.path.basename(path), size, size / other, source, other)
-        return size, not asked and bool(words) or size in said.values(), None
+        return size, not asked and bool(content.get("args")) or size in said.values(), None
 
     # ---- the rows ----
 
@@ -197,11 +186,10 @@ class Run:
 
     def _judged(self, row):
         """An evaluation, with what the summary of the results tells, and whether those results are still here (stale)."""
-        known = row["summary_sha256"] if isinstance(row["summary_sha256"], list) else [row["summary_sha256"]]
         here = {summary["sha256"]: summary for summary in self.summaries}
         beside = {summary["sha256"] for summary in self.summaries if summary["stem"] == row["stem"]}
-        summary = here.get(known[0], {})
-        row = dict(row, stale=bool(set(known) - set(here) - {None} or beside - set(known)),
+        known, summary = set(row["known"]), here.get(row["known"][0], {})
+        row = dict(row, stale=bool(known - set(here) - {None} or beside - known),
                    wall=summary.get("wall") if len(known) == 1 else None, loop=summary.get("loop"), om=summary.get("om"))
         by_name = dict(zip(("precision", "batch_size"), of_name(row["path"])))
         for key in OF_RUN + ("precision", "batch_size"):
@@ -238,7 +226,8 @@ class Run:
         elif judged and failed in (None, FAILED_PURE):
             row.update({what: judged[what] for what in OF_RUN + OF_ACCURACY})
             row["dataset"] = self.dataset or at(row, "input.source") or at(row, "input.path")
-            self._require_same(key, judged, timed)
+            if timed:
+                self._require_same(judged, timed)
         if timed and timed["refused"]:
             row["refused"].append(timed["refused"])
         elif timed and not failed:  # of a batch size that failed the performance may be an earlier run's
@@ -248,24 +237,25 @@ class Run:
             row["guide_images_per_second"] = GUIDE.get(row["batch_size"])
         return row
 
-    def _require_same(self, key, judged, timed):
+    def _require_same(self, judged, timed):
         """Exit where accuracy and performance are of two models or engines; warn of two devices."""
-        for what in ("engine", "precision", "model.sha256", "om") if timed else ():
+        for what in ("engine", "model.sha256", "om"):
             first, second = at(judged, what), at(timed, what)
             if differ_in_engine(judged, timed) if what == "engine" else differ(first, second):
                 fail("%s: the accuracy at batch size %s is of the %s %s, but the performance in %s is of %s; make both with one"
-                     % (judged["path"], key[1], what.split(".")[0], first, timed["path"], second))
-        if timed and judged["engine"] is None:
+                     % (judged["path"], judged["batch_size"], what.split(".")[0], first, timed["path"], second))
+        if judged["engine"] is None:
             self.note("%s: no summary says of which model and engine its results are, so the performance beside it may be of "
                       "another", os.path.basename(judged["path"]))
-        if timed and differ(judged["device"], timed["device"]):
+        if differ(judged["device"], timed["device"]):
             self.note("%s: was measured on %s, the accuracy on %s", timed["name"], timed["device"], judged["device"])
 
     def _check(self):
         """Find what differs between files that should be of one run, and say it."""
         self.environment = {}
         for summary in self.summaries:
-            for what, value in [("machine", summary["machine"]), ("cpus", summary["cpus"])] + list(summary["packages"].items()):
+            told = dict({"machine": summary["machine"], "cpus": summary["cpus"]}, **summary["packages"])
+            for what, value in told.items():
                 if value is not None:
                     self.environment.setdefault(what, {}).setdefault(str(value), []).append(summary["name"])
         for what, values in self.environment.items():

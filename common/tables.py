@@ -41,9 +41,7 @@ def int8_pairs(rows):
 
 
 def bits_of(row):
-    """How many bits the weights of an INT8 model have, where that is recorded."""
-    calibration = at(row, "model.calibration") or {}
-    return calibration.get("bits") or {True: 7, False: 8}.get(calibration.get("reduce_range"), say(UNKNOWN))
+    return at(row, "model.calibration.weight_bits") or say(UNKNOWN)
 
 
 def class_name(names, number, name=None):
@@ -51,7 +49,7 @@ def class_name(names, number, name=None):
     return "%d (%s)" % (number, one_line(name, 80)) if name and name != str(number) else "%d" % number
 
 
-SIZE, ROW = ("Batch size", size_of), (("Precision", precision_of), ("Batch size", size_of))
+ROW = ("Precision", precision_of), ("Batch size", size_of)
 TOPS = ("Top-1", "top1", PERCENT), ("Top-5", "top5", PERCENT)
 
 
@@ -104,7 +102,7 @@ def guides(rows):
                        ("数据集", data_set), ("精度", accuracy), ("性能", "images_per_second"))
     for row in table["rows"] if table else ():
         row[3] = row[3].replace(" ", "\n")
-    return table and dict(table, header=["芯片型号", "Batch Size", "数据集", "精度", "性能"], numeric=[False] * 5)
+    return table and dict(table, numeric=[False] * 5)
 
 
 def results(rows, own):
@@ -142,10 +140,9 @@ def int8_tables(rows):
     pairs = []
     for row, other in int8_pairs(rows):
         made = at(row, "model.calibration") or {}
-        shared = made.get("shared") if row["calibration_shared"] is None else row["calibration_shared"]
         words = say("%s, %s images") % (" ".join(filter(None, (made.get("tool"), made.get("method")))), made.get("images"))
         pairs.append({"row": row, "float": other, "calibrated": words if made else say(UNKNOWN),
-                      "shared": say({True: "YES: the accuracy flatters", False: "no", None: UNKNOWN}[shared])})
+                      "shared": say({True: "YES: the accuracy flatters", False: "no", None: UNKNOWN}[row["calibration_shared"]])})
     gain = make_table(
         say("What INT8 gains"), pairs, ("Batch size", "row.batch_size"), ("float images/s", "float.images_per_second"),
         ("INT8 images/s", "row.images_per_second"),
@@ -205,7 +202,7 @@ def environment(run, rows):
     hashes = {}
     for summary in run.summaries:
         npu, model = summary["npu"] or {}, summary["model"] or {}
-        lines.update({name: text for name, text in npu.items() if isinstance(text, str)})
+        lines.update({say(name): text for name, text in npu.items() if isinstance(text, str)})
         lines.update({say("chip"): say("%s, health %s") % (device.get("soc_version") or device.get("chip"), device.get("health"))
                       for device in npu.get("devices") or []})
         lines.update({"vnni": summary["vnni"]} if summary["vnni"] is not None else {})
@@ -219,19 +216,24 @@ def environment(run, rows):
             for title, each in ((say("Environment"), lines), ("SHA-256", hashes))]
 
 
-def all_tables(run, rows, own, gates, pairs, reference, fidelities, names):
-    """{name: table or None} in the order of the report."""
+def fidelities_of(rows):
+    return list({row["fidelity"]["path"]: row["fidelity"] for row in rows if row["fidelity"]}.values())
+
+
+def all_tables(run, rows, own, gates, pairs, reference, names, language):
+    """{name: table} in the order of the report."""
     known, hashes = environment(run, rows)
     judged = next((row for row in rows if row["top1"] is not None), dict.fromkeys(("precision", "batch_size", "worst_classes")))
-    return dict(
-        results=results(rows, own),
+    found = dict(
+        guide=guides(rows) if language == "zh" else None, results=results(rows, own),
         gates=make_table(say("Verdicts"), gates, ("Verdict", lambda gate: "PASS" if gate["passes"] else "FAIL"),
                          ("What", "text")),
         **int8_tables(rows), reference=reference_table(pairs, reference), intervals=make_table(
             say("95 % intervals"), [row for row in rows if row["top1"] is not None or row["runs"]], *ROW,
             ("Top-1 %", "top1_interval95"), ("Top-5 %", "top5_interval95"), ("images/s", "images_per_second_interval95"),
             ("runs", "runs")),
-        wall=wall(rows), **comparison(fidelities, names), environment=known, classes=make_table(
+        wall=wall(rows), **comparison(fidelities_of(rows), names), environment=known, classes=make_table(
             say("Worst classes, %s at batch size %s") % (precision_of(judged), figure(judged["batch_size"])),
             judged["worst_classes"], ("Class", lambda row: class_name(names, row["class"], row["name"])),
             ("images", "images"), *TOPS), hashes=hashes)
+    return {name: table for name, table in found.items() if table}

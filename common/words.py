@@ -1,5 +1,4 @@
 """The report's language: English in the code, Chinese in report.zh.json beside the scripts, sentence by sentence."""
-import json
 import os
 
 from common import files
@@ -9,10 +8,9 @@ chinese = {}
 
 def speak(language):
     """From now on say() answers in "en" or "zh"."""
-    chinese.clear()
     if language == "zh":
         path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "report.zh.json")
-        chinese.update(json.loads(files.read(path).decode()))
+        chinese.update(files.read_json(path))
 
 
 def say(text):

@@ -740,7 +740,7 @@ def test_what_is_read_is_not_written_over(labels, result, tmp_path):
     assert "would be taken for a result" in fails(1, SCRIPT, result, labels, result, NAMES[0] + "_0.txt", "--overwrite")
     path = record(result)
     assert "would be overwritten" in fails(1, SCRIPT, result, labels, tmp_path, "r.json", "--per-class", path, "--overwrite")
-    fails(2, SCRIPT, result, labels, tmp_path, "r.json", "--per-class", tmp_path / "r.json")
+    assert "would be overwritten" in fails(1, SCRIPT, result, labels, tmp_path, "r.json", "--per-class", tmp_path / "r.json")
     assert labels.read_bytes() == before
 
 

