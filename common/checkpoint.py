@@ -3,24 +3,21 @@
 torch never sees the file. Its pickle is read with one class for tensors and one for whatever else is no plain value; neither does
 anything. A tensor's numbers are looked up in the file's bytes when they are wanted, so that what a file claims allocates nothing.
 """
-import contextlib
 import functools
 import io
 import pickle
 import re
-import resource
 import struct
 import zipfile
 
 from common import files
-from common.command import Failure, fail, first_line
+from common.command import fail
 
 WEIGHTS_URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"  # torchvision's, as the guide downloads them
 LARGEST = 1 << 30  # bytes: ResNet34 is 87 MB in float32, in float64 with Adam's two moments 0.5 GB
 MOST_CLASSES = 100000  # ImageNet-21k has 21 841; a head of so many is 205 MB
 DEEPEST = 8  # dictionaries in dictionaries
 ADVICE = "save only the weights: torch.save(model.state_dict(), ...)"
-SHOWN_KEYS = 5
 # A storage's type, and numpy's for its bytes.
 FLOATS = {"Float": "<f4", "Double": "<f8", "Half": "<f2", "BFloat16": "<u2"}
 OTHERS = {"Long": "<i8", "Int": "<i4", "Short": "<i2", "Char": "i1", "Byte": "u1", "Bool": "?1", "Untyped": "u1", "QInt8": "i1",
@@ -130,35 +127,11 @@ def read(path):
     except FileNotFoundError:
         fail("%s: no such weight file; get it with: wget %s" % (path, WEIGHTS_URL))
     digest = files.sha256(data)
-    # Eight digits at least, as torch.hub writes them; no date or time, and not the end of a UUID.
-    named = re.search(r"(?<!-[0-9a-f]{4})-([0-9a-f]{8,64})\.[^./]+$", path)
-    if named and not digest.startswith(named.group(1)) and not re.fullmatch(
-            r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])|\d{9,}", named.group(1)):
+    named = re.search(r"-([0-9a-f]{8})\.[^./]+$", path)  # as torch.hub writes it
+    if named and not digest.startswith(named.group(1)) and not re.match(r"(19|20)\d{6}", named.group(1)):  # a date
         fail("%s: its SHA-256 starts with %s, its name says %s: the file is damaged or another one; download it again "
-             "(or rename it, if that part of the name is no hash)" % (path, digest[:len(named.group(1))], named.group(1)))
+             "(or rename it, if that part of the name is no hash)" % (path, digest[:8], named.group(1)))
     return data, digest
-
-
-@contextlib.contextmanager
-def readable(path, data):
-    """Whatever is wrong with a file ends in a sentence, and reading it takes little more memory than it has bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as file:
-        now = int(file.read().split()[0]) * resource.getpagesize()
-    allowed = 2 * len(data) + (512 << 20)
-    limits = [limit for limit in (now + allowed, soft, hard) if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
-    try:
-        yield
-    except Failure:
-        raise
-    except MemoryError:
-        fail("%s: refused: loading it takes more than %.0f MB, far more than the file has; no ResNet34 does"
-             % (path, allowed / 1e6))
-    except Exception as error:  # of pickle, zipfile, numpy and safetensors: a dozen kinds
-        fail("%s: is no PyTorch checkpoint, or is truncated or damaged: %s" % (path, first_line(error)))
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def load(path, data):
@@ -355,7 +328,7 @@ def require_normalisation(path, chosen, recipe):
 
 
 def shown(keys):
-    return ", ".join(key[:120] for key in keys[:SHOWN_KEYS]) + (", ..." if len(keys) > SHOWN_KEYS else "")
+    return ", ".join(key[:120] for key in keys[:5]) + (", ..." if len(keys) > 5 else "")
 
 
 def find(path, data, name=None, recipe=None):
@@ -364,7 +337,7 @@ def find(path, data, name=None, recipe=None):
     name: which, where there are several; recipe: what its images are to go through. Exits where there is none, or several.
     """
     import numpy  # noqa: F401 - before the memory is bounded
-    with readable(path, data):
+    with files.bounded(path, data, "PyTorch checkpoint"):
         candidates, models, keys_there = [], [], []
         for keys, dictionary in dictionaries(load(path, data)):
             tensors = {key: value for key, value in dictionary.items() if isinstance(key, str) and isinstance(value, Tensor)}

@@ -11,12 +11,13 @@ import hashlib
 import json
 import os
 import re
+import resource
 import stat
 import time
 
 import xxhash
 
-from common.command import fail, first_line, one_line
+from common.command import Failure, fail, first_line, one_line
 
 LARGEST = 1 << 31  # bytes of any file that is read whole: protobuf's limit for a graph
 AGAIN = "; if these scripts made it, remove it and run that stage again"
@@ -127,6 +128,30 @@ def as_written(path):
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         what = "%s %s" % (type(error).__name__, first_line(error))
         fail("%s: is not as the stage that makes it writes it (%s)%s" % (path, one_line(what, 200), AGAIN))
+
+
+@contextlib.contextmanager
+def bounded(path, data, kind):
+    """Whatever is wrong with a file's bytes ends in a sentence, and reading them takes little more memory than they have.
+
+    kind: what the file should be.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    allowed = 2 * len(data) + (512 << 20)
+    limits = [limit for limit in (now + allowed, soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
+    try:
+        yield
+    except Failure:
+        raise
+    except MemoryError:
+        fail("%s: refused: loading it takes more than %.0f MB, far more than the file has" % (path, allowed / 1e6))
+    except Exception as error:  # of pickle, zipfile, numpy, safetensors and SciPy: a dozen kinds
+        fail("%s: is no %s, or is truncated or damaged: %s" % (path, kind, first_line(error)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def lines_of(data):

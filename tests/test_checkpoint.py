@@ -331,8 +331,8 @@ def test_damaged_files_are_refused(weights):
 def test_a_hash_in_the_files_name_is_checked_where_it_can_be_one(tmp_path):
     digest = hashlib.sha256(b"x").hexdigest()
     for name, wrong in (("b627a593", True), (digest[:8], False), (digest, False), ("12345678", True), ("20240517", False),
-                        ("19991231", False), ("20241350", True), ("1715939000", False), ("20240517123000", False),
-                        ("abcdef", False), ("550e8400-e29b-41d4-a716-446655440000", False)):
+                        ("1715939000", False), ("20240517123000", False), ("abcdef", False),
+                        ("550e8400-e29b-41d4-a716-446655440000", False)):
         path = tmp_path / ("resnet34-%s.pth" % name)
         path.write_bytes(b"x")
         if wrong:

@@ -1,6 +1,7 @@
 """tools/make_val_label.py: labels in ImageNet's class order from what people have of it, and from class folders of their own."""
 import gzip
 import os
+import struct
 import tarfile
 
 import numpy as np
@@ -106,10 +107,11 @@ def test_pipes_and_swollen_or_broken_kits_are_refused_at_once(tmp_path):
     os.mkfifo(str(tmp_path / "pipe"))
     assert "no regular file" in fails(1, SCRIPT, tmp_path / "pipe", tmp_path / "l", timeout=20)
     kit = write_kit(tmp_path / "kit")
-    packed = zlib.compress(bytes(1 << 28))
+    numbers = (14, (3 << 28) + 56, 6, 8, 6, 0, 5, 8, 3 << 25, 1, 1, 8, int.from_bytes(b"syns", "little"), 0, 9, 3 << 28)
+    packed = zlib.compress(struct.pack("<16I", *numbers) + bytes(3 << 28))  # a matrix of 0.8 GB
     (kit / "data" / "meta.mat").write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM" + (15).to_bytes(4, "little")
                                             + len(packed).to_bytes(4, "little") + packed)
-    assert "unpacks to more than" in fails(1, SCRIPT, kit, tmp_path / "l")
+    assert "takes more than" in fails(1, SCRIPT, kit, tmp_path / "l")
     (kit / "data" / "meta.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200))
     assert "meta.mat" in fails(1, SCRIPT, kit, tmp_path / "l")
     (kit / "data" / "meta.mat").unlink()

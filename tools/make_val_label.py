@@ -30,7 +30,7 @@ import tarfile
 import zlib
 
 from common import files, images, labels
-from common.command import fail, first_line, warn
+from common.command import fail, warn
 
 CLASSES, IMAGES = 1000, 50000  # of ImageNet's validation set
 TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"  # of the kit
@@ -155,19 +155,6 @@ def read_kit(path):
         return fail("%s: is no tar archive that can be read: %s" % (path, error))
 
 
-def check_matlab(data, path):
-    """Exit for a meta.mat whose packed elements unpack to more than any such file can hold (MAT-file 5 format)."""
-    position, room = 128, LARGEST
-    while position + 8 <= len(data):
-        kind, size = (int.from_bytes(data[position + at:position + at + 4], "little") for at in (0, 4))
-        if kind == 15:  # miCOMPRESSED
-            unpacker = zlib.decompressobj()
-            room -= len(unpacker.decompress(data[position + 8:position + 8 + size], max(room, 1)))
-            if unpacker.unconsumed_tail or room < 0:
-                fail("%s: its %s unpacks to more than %d MB; it is not the kit's" % (path, META, LARGEST >> 20))
-        position += 8 + size
-
-
 def ids_of_kit(path):
     """{the kit's own number of a class, "1" to "1000": WordNet id}; its larger numbers are inner nodes of WordNet's tree."""
     data = (read_kit(path) or {}).get(META) or fail("%s: holds no %s; it is not the development kit of ILSVRC2012" % (path, META))
@@ -175,15 +162,10 @@ def ids_of_kit(path):
         from scipy.io import loadmat
     except ImportError as error:
         fail("SciPy is needed to read %s (%s); pip install scipy" % (META, error))
-    try:
-        check_matlab(data, path)
+    with files.bounded("%s: its %s" % (path, META), data, "list of ImageNet's synsets"):
         synsets = loadmat(io.BytesIO(data), squeeze_me=True)["synsets"]
         ids = {str(int(number)): str(wordnet_id) for number, wordnet_id in zip(synsets["ILSVRC2012_ID"], synsets["WNID"])
                if int(number) <= CLASSES}
-    except (command.Failure, MemoryError):
-        raise
-    except Exception as error:  # SciPy's reader raises a dozen kinds on broken files
-        fail("%s: its %s has no synsets with ILSVRC2012_ID and WNID (%s)" % (path, META, first_line(error)))
     if set(ids) != set(map(str, range(1, CLASSES + 1))) or sorted(ids.values()) != wordnet_ids():
         fail("%s: its %s does not map the numbers 1 to %d to ImageNet's %d WordNet ids" % (path, META, CLASSES, CLASSES))
     return ids
