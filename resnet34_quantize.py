@@ -14,6 +14,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH=1 leaves it out
 from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
 
+import collections
 import contextlib
 import importlib
 import io
@@ -36,6 +37,12 @@ COMPARED = 64  # images the two models are compared on, where there are so many
 MIN_COMPARED = 16  # fewer than these make an agreement no figure: half of the images then stay to compare on
 MIN_SHARED = 4  # below, all images calibrate and compare
 WHERE = {8: "for processors with VNNI or its like", 7: "for processors without VNNI"}  # by the bits of the weights
+
+
+# A quantised model before the verdict: data would be written, judged is looked at (under a name, where it is another), in
+# session; record goes into the calibration's record; source is the float graph with its weights, None where that is not known;
+# other = (bits, session) is what weights of other bits would give.
+Quantised = collections.namedtuple("Quantised", "data judged session record source name other")
 
 
 # ---- the images ----
@@ -165,8 +172,8 @@ def by_onnxruntime(args, model, calibrated, work):
     quantised, source = quantise(model, calibrated, args.method, (bits, other), work)
     record = {"tool": "onnxruntime", "method": args.method, "reduce_range": reduce_range, "weight_bits": bits}
     of_other = int8.open_session(quantised[other], args.int8_onnx, as_written=saturating and other == 8)
-    return Quantised(quantised[bits], quantised[bits], int8.open_session(quantised[bits], args.int8_onnx), record, source,
-                     other=(other, of_other))
+    session = int8.open_session(quantised[bits], args.int8_onnx)
+    return Quantised(quantised[bits], quantised[bits], session, record, source, None, (other, of_other))
 
 
 # ---- AMCT ----
@@ -209,21 +216,11 @@ def by_amct(args, model, calibrated, work):
     for name, judged in (("deploy_model", data), ("fake_quant_model", fake_quant)):
         session = int8.open_session(judged) if judged else None
         if session:
-            return Quantised(data, judged, session, record, name=name)
-    return Quantised(data, None, None, record)
+            return Quantised(data, judged, session, record, None, name, None)
+    return Quantised(data, None, None, record, None, None, None)
 
 
 # ---- the verdict, and the file ----
-
-class Quantised:
-    """A quantised model before the verdict: data would be written, judged is looked at (under a name, where it is another), in
-    session; record goes into the calibration's record; source is the float graph with its weights, None where that is not
-    known; other = (bits, session) is what weights of other bits would give."""
-
-    def __init__(self, data, judged, session, record, source=None, name=None, other=None):
-        self.data, self.judged, self.session, self.record = data, judged, session, record
-        self.source, self.name, self.other = source, name, other
-
 
 def judge(candidate, model, inputs, args, calibrated_on):
     """The comparison for the calibration's record; prints the price, and refuses what is broken or poor."""
@@ -308,9 +305,7 @@ def parse_args():
 
 def quantise_and_judge(args, model, calibrated, compared, shared):
     """(the INT8 model's bytes, the calibration's record)."""
-    if args.tool == "onnxruntime":
-        import_quantization()
-    elif not shutil.which("amct_onnx"):
+    if args.tool == "amct" and not shutil.which("amct_onnx"):
         fail("amct_onnx: not found on PATH; install AMCT (ONNX) of your CANN release and activate its environment")
     work, kept = tempfile.mkdtemp(prefix="resnet34_quantize."), False
     try:

@@ -18,7 +18,6 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # PYTHONSAFEPATH=1 leaves it out
 from common import command
 
-import argparse
 import glob
 import json
 import re
@@ -204,14 +203,8 @@ def check(wanted, quick, for_atc):
 
 
 def main():
-    def device_numbers(text):
-        if not re.match(r"[0-9]{1,3}(,[0-9]{1,3})*$", text):
-            raise argparse.ArgumentTypeError("%r is no number of a device" % text)
-        return [int(number) for number in text.split(",")]
-
     parser = command.parser(__doc__)
-    parser.add_argument("--device", metavar="N", type=device_numbers,
-                        help="only these devices, separated by commas (default: all)")
+    parser.add_argument("--device", metavar="N", type=command.devices, help="only these devices, as in 0,1 (default: all)")
     parser.add_argument("--quick", action="store_true", help="with --check: only what is wrong with inference")
     parser.add_argument("--compile", action="store_true", help="with --check --quick: only what is wrong with atc")
     what = parser.add_mutually_exclusive_group()
