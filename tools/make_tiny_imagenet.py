@@ -179,12 +179,6 @@ def make_weights():
 
 # ---- the folder ----
 
-def present_in(folder):
-    """Names of all files under a folder but the record and the lock."""
-    names = [os.path.relpath(os.path.join(below, name), folder) for below, _, found in os.walk(folder) for name in found]
-    return sorted(name for name in names if name not in (RECORD, LOCK) and not files.TEMPORARY.fullmatch(os.path.basename(name)))
-
-
 def write_hashes(folder, hashes):
     """hashes: {name: SHA-256} of what was made, or None as long as it is being made."""
     files.write(os.path.join(folder, RECORD), json.dumps({"version": VERSION, "files": hashes}, indent=1).encode())
@@ -192,22 +186,21 @@ def write_hashes(folder, hashes):
 
 def to_do(folder, overwrite):
     """Why the folder is to be made, or "" where it is there; exits where that would touch what is not of this script's making."""
-    present, path = present_in(folder), os.path.join(folder, RECORD)
+    path = os.path.join(folder, RECORD)
     if not os.path.lexists(path):
-        if present or os.path.lexists(folder) and not os.path.isdir(folder):
+        there = os.listdir(folder) if os.path.isdir(folder) else [folder] * os.path.lexists(folder)
+        if any(name != LOCK and not files.TEMPORARY.fullmatch(name) for name in there):
             fail("%s: is there and not of this script's making; name a new folder" % folder)
         return "%s: is not there" % folder
     record = files.read_json(path, 1 << 20)
     with files.as_written(path):
         made, version = dict(record["files"] or {}), record.get("version")
-    strange = sorted(set(present) - set(PICTURES) - {WEIGHTS, LABELS, NAMES})
-    if strange:
-        fail("%s: is not of this script's making; remove it, or name a new folder" % os.path.join(folder, strange[0]))
     if not made:
         return "%s: was not finished" % folder
-    for name in sorted(made):
-        if not overwrite and (name not in present or files.sha256_of(os.path.join(folder, name)) != made[name]):
-            fail("%s: is not as it was made; --overwrite makes all of it again" % os.path.join(folder, name))
+    for name in () if overwrite else sorted(made):
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path) or files.sha256_of(path) != made[name]:
+            fail("%s: is not as it was made; --overwrite makes all of it again" % path)
     return "%s: is to be made again" % folder if overwrite or version != VERSION else ""
 
 
@@ -220,9 +213,10 @@ def make_files():
 
 def make_folder(folder):
     """Write it all; the record before them says that they are ours, and after them that they are whole."""
-    os.makedirs(os.path.join(folder, "val"), exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     lock = files.lock(folder, LOCK)
     write_hashes(folder, None)
+    os.makedirs(os.path.join(folder, "val"), exist_ok=True)
     hashes = {}
     for name, data in make_files():
         files.write(os.path.join(folder, name), data)
