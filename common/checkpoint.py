@@ -140,8 +140,6 @@ def load(path, data):
         return load_zip(path, data)
     if data[8:9] == b"{" and struct.unpack("<Q", data[:8])[0] <= len(data):
         return load_safetensors(path, data)
-    if data[257:262] == b"ustar":
-        fail("%s: is a tar archive, as PyTorch before 0.1.10 wrote it; load it where it was made and %s" % (path, ADVICE))
     return load_stream(data)
 
 
