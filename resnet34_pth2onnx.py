@@ -24,7 +24,7 @@ import warnings
 from common import checkpoint, files, graph, machine, recipe
 from common.command import fail, first_line
 
-VERSION = 1  # raised when the same weights and packages give another graph
+VERSION = 2  # raised when the same weights and packages give another graph
 INPUT_NAME, OUTPUT_NAME = "image", "class"  # the guide's atc command names the input in --input_shape="image:..."
 LEAST_OPSET = 7
 PROOF_LIMIT = 1e-3  # of the largest score; seen are 1e-6 to 1e-5
@@ -45,15 +45,15 @@ def import_packages():
     return torch, torchvision, onnx, onnxruntime
 
 
-def export(torch, model, opset, crop):
-    """The model as ONNX bytes, taking normalised float32 images."""
+def export(torch, model, opset, made_with):
+    """The model as ONNX bytes, taking what a recipe makes of images."""
     # The TorchScript exporter: the only one in torch 1.6, and the one that still writes opset 11 in today's.
     exporter = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
-    buffer = io.BytesIO()
+    buffer, kind = io.BytesIO(), getattr(torch, made_with.dtype)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's about this exporter's age
-            torch.onnx.export(model, torch.zeros(1, 3, crop, crop), buffer, opset_version=opset,
+            torch.onnx.export(model, torch.zeros([1] + made_with.shape, dtype=kind), buffer, opset_version=opset,
                               input_names=[INPUT_NAME], output_names=[OUTPUT_NAME],
                               dynamic_axes={INPUT_NAME: {0: "batch"}, OUTPUT_NAME: {0: "batch"}}, **exporter)
     except Exception as error:  # an opset this torch does not know raises ValueError, RuntimeError or SymbolicError
@@ -61,29 +61,10 @@ def export(torch, model, opset, crop):
     return buffer.getvalue()
 
 
-def prepend_normalisation(onnx, network, made_with):
-    """Let a graph take uint8 (batch, height, width, 3) pixels: ToTensor and Normalize in front, in their order, in float32."""
-    import numpy as np
-    from onnx import numpy_helper
-    steps = [("Transpose", [], {"perm": [0, 3, 1, 2]}), ("Cast", [], {"to": onnx.TensorProto.FLOAT}),
-             ("Div", np.full((1, 1, 1, 1), 255), {}), ("Sub", np.reshape(made_with.mean, (1, 3, 1, 1)), {}),
-             ("Div", np.reshape(made_with.std, (1, 3, 1, 1)), {})]
-    nodes, constants, value = [], [], INPUT_NAME
-    for index, (operator, operand, attributes) in enumerate(steps):
-        names = ["recipe.%d.value" % index] if len(operand) else []
-        constants += [numpy_helper.from_array(operand.astype(np.float32), name) for name in names]
-        nodes.append(onnx.helper.make_node(operator, [value] + names, ["recipe.%d" % index], **attributes))
-        value = "recipe.%d" % index
-    for node in network.node:
-        for index, name in enumerate(node.input):
-            if name == INPUT_NAME:
-                node.input[index] = value
-    nodes += network.node
-    del network.node[:]
-    network.node.extend(nodes)
-    network.initializer.extend(constants)
-    [image] = [entry for entry in network.input if entry.name == INPUT_NAME]
-    image.CopyFrom(onnx.helper.make_tensor_value_info(INPUT_NAME, onnx.TensorProto.UINT8, ["batch"] + made_with.shape))
+def normalise_pixels(torch, model, made_with):
+    """Let a model take uint8 (batch, height, width, 3) pixels: ToTensor and Normalize in front, in their order, in float32."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (made_with.mean, made_with.std))
+    model.register_forward_pre_hook(lambda _, inputs: inputs[0].permute(0, 3, 1, 2).float().div(255).sub(mean).div(std))
 
 
 def prove(torch, onnx, onnxruntime, model, onnx_bytes, made_with):
@@ -99,13 +80,10 @@ def prove(torch, onnx, onnxruntime, model, onnx_bytes, made_with):
         shape = [batch_size] + made_with.shape
         if made_with.dtype == "uint8":
             images = random.randint(0, 256, shape).astype(np.uint8)
-            normalised = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255)
-            normalised = (normalised - torch.tensor(made_with.mean).view(3, 1, 1)) / torch.tensor(made_with.std).view(3, 1, 1)
         else:
             images = random.standard_normal(shape).astype(np.float32)
-            normalised = torch.from_numpy(images)
         with torch.no_grad():
-            expected = model(normalised).numpy().astype(np.float64)
+            expected = model(torch.from_numpy(images)).numpy().astype(np.float64)
         if not np.isfinite(expected).all():
             fail("these weights give NaN or infinite scores in PyTorch itself, on random images; nothing was written")
         actual = session.run([OUTPUT_NAME], {INPUT_NAME: images})[0].astype(np.float64)
@@ -160,9 +138,9 @@ def main():
     model = torchvision.models.resnet34(num_classes=classes).eval()
     # They lack num_batches_tracked, which inference never reads, and nothing else.
     model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in tensors.items()}, strict=False)
-    proto = onnx.load_model_from_string(export(torch, model, args.opset, made_with.crop))
     if made_with.dtype == "uint8":
-        prepend_normalisation(onnx, proto.graph, made_with)
+        normalise_pixels(torch, model, made_with)
+    proto = onnx.load_model_from_string(export(torch, model, args.opset, made_with))
     name = os.fsencode(os.path.basename(args.pth)).decode("utf-8", "replace")
     onnx_bytes = graph.with_properties(proto, {
         "precision": "fp32", "weights": name, "weights_sha256": sha256, "recipe": made_with.as_json(),
