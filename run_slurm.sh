@@ -49,8 +49,6 @@ parse_args() {
   [[ $shards =~ ^[1-9][0-9]{0,3}$ ]] || wrong_usage "--shards '$shards' is not a number of shards, 1 to 9999"
   [ -n "$output" ] || wrong_usage "--output needs a folder"
   case $output in /*) ;; *) output=$PWD/$output ;; esac # the jobs' folder is this one, but a leading dash would be an option
-  # The log's path is a pattern of Slurm's, where a backslash changes the meaning of all of it.
-  [[ $output != *\\* ]] || wrong_usage "$output: has a backslash, with which Slurm cannot write logs; name another --output"
 }
 
 # A task with NPUs (--gres=npu:2, --gres npu:910b4:2) takes those that the scheduler gave it, which count from 0 inside it. They are named
