@@ -63,12 +63,9 @@ take_devices() {
   fi
 }
 
-# One submission at a time, and none while jobs of an earlier one, whose numbers OUTPUT/logs/jobs has, are queued.
+# No submission while jobs of an earlier one, whose numbers OUTPUT/logs/jobs has, are queued.
 refuse_queued() {
   local queued
-  [ -d "$logs" ] || return 0
-  exec 9<>"$logs/.lock"
-  flock -n 9 || fail "$output: another run_slurm.sh is submitting for it; wait for its end"
   [ -f "$logs/jobs" ] || return 0
   # All of this user's: asked for a number that it has forgotten, squeue fails as it does when it cannot tell.
   queued=$(squeue --noheader --user="$(id -un)" --format=%F) || fail "squeue fails (its message is above), so jobs may be queued; try again"
@@ -98,7 +95,7 @@ line_of() {
 finished() {
   local status=0 said
   line_of "$@" --check
-  said=$("${line[@]}" 2>&1 >/dev/null 9<&-) || status=$?
+  said=$("${line[@]}" 2>&1 >/dev/null) || status=$?
   [[ $status -le 1 && ($said != *error:* || $said == *"error: --engine ais_bench: "*) ]] || { printf '%s\n' "$said" >&2 && exit "$status"; }
   [ "$status" -eq 0 ]
 }
@@ -131,7 +128,7 @@ submit() {
     job=$name
     return
   fi
-  job=$("${command[@]}" 9<&-) && job=${job%%;*} && [[ $job =~ ^[0-9]+$ ]] || {
+  job=$("${command[@]}") && job=${job%%;*} && [[ $job =~ ^[0-9]+$ ]] || {
     [ ${#queued[@]} -eq 0 ] || scancel "${queued[@]}" || true
     fail "sbatch refused the job $name (its message is above), so nothing is queued"
   }
@@ -142,7 +139,7 @@ submit() {
 main() {
   parse_args "$@"
   local tool logs=$output/logs after=() prepare="" array="" todo=() number
-  for tool in sbatch squeue scancel flock; do
+  for tool in sbatch squeue scancel; do
     [ -n "$dry" ] || command -v "$tool" >/dev/null || fail "$tool: not found; run this on a machine that submits to a Slurm cluster"
   done
   [ -n "$dry" ] || refuse_queued
@@ -155,10 +152,7 @@ main() {
     echo "$output: everything is finished; nothing was submitted"
     return
   fi
-  if [ -z "$dry" ]; then
-    mkdir -p -- "$logs" || fail "$logs: cannot be made"
-    refuse_queued # now that there is a folder to lock
-  fi
+  [ -n "$dry" ] || mkdir -p -- "$logs" || fail "$logs: cannot be made"
   if [ -n "$prepare" ]; then
     line_of --stages export,compile
     submit prepare prepare-%j
