@@ -18,7 +18,6 @@ from common import command  # first, so that Ctrl-C while the rest is loaded end
 import collections
 import json
 import math
-import re
 import shlex
 import shutil
 import tempfile
@@ -262,13 +261,9 @@ def summarise_devices(args, model, parts, seconds, inputs, **run):
 def parse_args():
     parser = command.parser(__doc__, allow_abbrev=False)
     inference.add_engine_options(parser, "OM", "the .om that run_atc.sh made")
-    parser.add_argument("-d", "--device", dest="devices", metavar="0,1", default="0",
+    parser.add_argument("-d", "--device", dest="devices", metavar="0,1", type=command.devices, default="0",
                         help="devices that share the images (default: 0), counted within %s where that is set" % npu_smi.VISIBLE)
     args = parser.parse_args()
-    numbers = args.devices.split(",")
-    if not all(re.match(r"[0-9]{1,3}$", number) for number in numbers) or len(set(map(int, numbers))) < len(numbers):
-        parser.error("--device %r is no list of different devices, as in 0 or 0,1" % args.devices)
-    args.devices = [int(number) for number in numbers]
     inference.check_options(parser, args)
     return args
 

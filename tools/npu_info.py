@@ -193,13 +193,12 @@ def check(wanted, quick, for_atc):
         findings += check_cann([chip["chip"] for chip in read_table(ask_npu_smi()[0])])
     if not quick:
         findings += check_disk()
-        for level, thing, text in findings:
-            print("%s: %s%s" % (thing, "ok, " if level == "ok" else "", one_line(text)))
-        return int(any(finding[0] != "ok" for finding in findings))
     for level, thing, text in findings:
-        if level != "ok":
+        if not quick:
+            print("%s: %s%s" % (thing, "ok, " if level == "ok" else "", one_line(text)))
+        elif level != "ok":
             sys.stderr.write("%s: %s: %s\n" % (level, thing, one_line(text)))
-    return int(any(finding[0] == "error" for finding in findings))
+    return int(any(level == "error" or level == "warning" and not quick for level, _, _ in findings))
 
 
 def main():
