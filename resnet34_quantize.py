@@ -352,8 +352,6 @@ def main():
     if args.tool == "amct" and len(calibrated) > AMCT_BATCH:
         calibrated = calibrated[:len(calibrated) // AMCT_BATCH * AMCT_BATCH]  # AMCT takes whole batches
     names = sorted(each.name for each in calibrated)
-    if any("\n" in name for name in names):
-        fail("%s: a line break in an image's name cannot stand in a list; rename the image" % args.calibration)
     if shared:
         print("%s: only %d images: calibration, comparison and accuracy share them" % (args.calibration, len(names)))
     data, calibration = quantise_and_judge(args, model, calibrated, compared, shared)
