@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import math
 import os
+import re
 import signal
 import sys
 
@@ -154,6 +155,14 @@ def _number_type(kind, least, most, what):
             raise argparse.ArgumentTypeError("%r is no %s from %s to %s" % (text, what, least, most))
         return value
     return parse_number
+
+
+def devices(text):
+    """A type for argparse: "0,1", each once, as a list."""
+    numbers = [int(word) for word in text.split(",") if re.match("[0-9]{1,3}$", word)]
+    if len(set(numbers)) < len(text.split(",")):
+        raise argparse.ArgumentTypeError("%r is no list of different devices, as in 0 or 0,1" % text)
+    return numbers
 
 
 def share(text):

@@ -95,7 +95,7 @@ def parse_args(words):
     add("--seconds", metavar="S", type=command.number(0.001, 10 ** 6), help="pure inference for so long, in place of --loop")
     add("--provider", metavar="NAME[,KEY=VALUE]", help="ONNX Runtime's provider")
     add = parser.add_argument_group("NPU").add_argument
-    add("--device", metavar="0,1", type=matching("[0-9]{1,3}(,[0-9]{1,3})*", "0 or 0,1"), default="0", help="default: 0")
+    add("--device", metavar="0,1", type=command.devices, default="0", help="default: 0")
     add("--soc-version", metavar="NAME", type=matching("[A-Za-z0-9_-]+", "Ascend310P3"), help="the chip (default: npu-smi's)")
     add("--om", metavar="DIR", type=path, help="take resnet34_bs1.om ... of this folder as they are; nothing is compiled")
     group = parser.add_argument_group("for a net that was trained by another recipe than torchvision's")
@@ -125,8 +125,7 @@ def parse_args(words):
         parser.error("--max-slowdown needs --reference")
     if args.shard and set(args.stages.split(",")) - SHARDED:
         parser.error("--shard goes with --stages preprocess,infer")
-    if len(set(args.device.split(","))) < len(args.device.split(",")):
-        parser.error("--device %s names a device twice" % args.device)
+    args.device = ",".join(map(str, args.device))
     recipe.from_options(parser, args)
     return args
 
