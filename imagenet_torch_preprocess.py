@@ -90,7 +90,7 @@ def make_bin(folder, made_with, planes, manifest, name, source, before):
     except Exception as error:  # Pillow's decoders raise a dozen kinds on broken files
         return False, (getattr(error, "strerror", None) or command.first_line(error)).encode("utf-8", "replace")
     if made:
-        bin_hash, bin_stat = files.xxh(data), files.write_quickly(path, data, files.temporary_in(folder))
+        bin_hash, bin_stat = files.xxh(data), files.write_quickly(path, data)
     else:
         bin_hash, bin_stat = before.bin_hash, files.stat_of(os.stat(path))
     prepared.append_line(manifest, prepared.Image(name, source, source_hash, source_stat, bin_hash, bin_stat))

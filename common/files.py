@@ -42,12 +42,7 @@ def sha256(data):
 
 
 def sha256_of(path):
-    """The SHA-256 of a file of any size."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+    return sha256(read(path))
 
 
 def set_hash(pairs):
@@ -66,6 +61,15 @@ def is_same(path, recorded_hash, recorded_stat):
 
 # ---- reading ----
 
+@contextlib.contextmanager
+def naming(path):
+    """An OSError within, of a write that knows only a number for one, names this file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+
+
 def read(path, most=LARGEST):
     """The bytes of a regular file; an OSError names it. A FIFO does not hang, a device does not fill the memory."""
     return read_with_stat(path, most)[0]
@@ -73,12 +77,10 @@ def read(path, most=LARGEST):
 
 def read_with_stat(path, most=LARGEST):
     """(bytes, stat_of) of a regular file."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with naming(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)
-            if stat.S_ISDIR(status.st_mode):
-                raise OSError(errno.EISDIR, "is a folder, not a file")
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "is no regular file")
             if status.st_size > most:
@@ -87,8 +89,6 @@ def read_with_stat(path, most=LARGEST):
             data = b"".join(iter(lambda: os.read(descriptor, status.st_size + 1), b""))
         finally:
             os.close(descriptor)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
     return data, stat_of(status)
 
 
@@ -138,8 +138,9 @@ def lines_of(data):
 
 # ---- writing ----
 
-def temporary_in(folder):
-    return os.path.join(folder, ".resnet34.%s.tmp" % os.urandom(8).hex())
+def temporary_beside(path):
+    """A temporary name beside a file."""
+    return os.path.join(os.path.dirname(path), ".resnet34.%s.tmp" % os.urandom(8).hex())
 
 
 def remove_temporaries(folder):
@@ -152,9 +153,8 @@ def remove_temporaries(folder):
 
 
 def write(path, data):
-    """Write bytes to a file that is there whole or not at all; returns its stat_of. An OSError names the file."""
+    """Write bytes to a file that is there whole or not at all. An OSError names the file."""
     write_all({path: data})
-    return stat_of(os.stat(path))
 
 
 def write_all(contents):
@@ -162,32 +162,28 @@ def write_all(contents):
     ready = []
     with contextlib.ExitStack() as stack:
         for path, data in contents.items():
-            folder = os.path.dirname(path)
-            try:
-                remove_temporaries(folder)
-                temporary = temporary_in(folder)
+            temporary = temporary_beside(path)
+            with naming(path):
+                remove_temporaries(os.path.dirname(path))
                 stack.callback(_remove_if_there, temporary)
                 file = stack.enter_context(open(temporary, "xb", 0))
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(file, fcntl.LOCK_EX)
                 write_bytes(file, data)
                 os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, path) from None
             ready.append((temporary, path))
         for temporary, path in ready:
             os.replace(temporary, path)
 
 
-def write_quickly(path, data, temporary):
-    """write() for workers that write thousands, each under a temporary name of its own in a folder that is locked."""
-    try:
+def write_quickly(path, data):
+    """write() for workers that write thousands, in a folder that is locked; returns the file's stat_of."""
+    temporary = temporary_beside(path)
+    with naming(path):
         with open(temporary, "wb", 0) as file:
             write_bytes(file, data)
         os.replace(temporary, path)
         return stat_of(os.stat(path))
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
 
 
 def write_bytes(file, data):
@@ -207,7 +203,7 @@ def lock(folder, name=".lock"):
     The file holds the numbers of those processes, for whoever finds it locked.
     """
     path = os.path.join(folder, name)
-    try:
+    with naming(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
         for _ in range(LOCK_SECONDS * 20):
             try:
@@ -217,8 +213,6 @@ def lock(folder, name=".lock"):
                 return descriptor
             except BlockingIOError:
                 time.sleep(0.05)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
     holders = [number for number in read(path).decode("ascii", "replace").split() if os.path.exists("/proc/" + number)]
     return fail("%s: another run is at work in this folder%s; wait for it, or use another folder"
                 % (folder, holders and " (process %s)" % " and ".join(holders) or ""))

@@ -17,6 +17,7 @@ from common.command import fail
 RECIPE, MANIFEST = ".recipe.json", ".manifest"
 VERSION = 2  # of what the preprocessing writes; raised when the values of a .bin or these two files change
 REMEDY = "; prepare the images again with imagenet_torch_preprocess.py"
+CHANGED = "%s: is not what it was when it was looked at (damaged, or replaced)" + REMEDY
 
 # A line of the manifest, a JSON list. source: path of the image. The hashes are XXH3-128, the stats files.stat_of; a bin_hash of
 # "" vouches for nothing: the .bin is still to be made.
@@ -87,11 +88,8 @@ def append_line(descriptor, image):
 
 
 def write_manifest(folder, images):
-    """Write {name: Image} in order of the names, where that is not what is there."""
-    data = b"".join(line_of(images[name]) for name in sorted(images))
-    path = os.path.join(folder, MANIFEST)
-    if not os.path.exists(path) or files.read(path) != data:
-        files.write(path, data)
+    """Write {name: Image} in order of the names."""
+    files.write(os.path.join(folder, MANIFEST), b"".join(line_of(images[name]) for name in sorted(images)))
 
 
 # ---- what a model is fed ----
@@ -196,24 +194,16 @@ def check_input(path, name, image, dtype, shape):
 
 def read_into(row, source):
     """Fill a row of bytes (uint8, 1-d) with an Input's values; exits where the file is not what was recorded of it."""
-    try:
-        descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            vouched = files.stat_of(os.fstat(descriptor)) == source.stat
-            whole = os.preadv(descriptor, [row], source.offset) == source.bytes
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, source.path) from None
-    if not whole or not vouched and files.xxh(row if not source.offset else files.read(source.path)) != source.hash:
-        fail("%s: is not what it was when it was looked at (damaged, or replaced)%s" % (source.path, REMEDY))
+    data, status = files.read_with_stat(source.path)
+    if status != source.stat and files.xxh(data) != source.hash:
+        fail(CHANGED % source.path)
+    row[:] = np.frombuffer(data, np.uint8, source.bytes, source.offset)
 
 
 def require_content(inputs):
     """Exit unless each Input's bytes are what was recorded: for engines that read the files themselves."""
-    doubted = [each for each in inputs if files.stat_of(os.stat(each.path)) != each.stat]
-    with command.progress(len(doubted), "file", "verify") as bar:
-        for each in doubted:
-            if files.xxh(files.read(each.path)) != each.hash:
-                fail("%s: is not what it was when it was looked at (damaged, or replaced)%s" % (each.path, REMEDY))
+    with command.progress(len(inputs), "file", "verify") as bar:
+        for each in inputs:
+            if not files.is_same(each.path, each.hash, each.stat):
+                fail(CHANGED % each.path)
             bar.update(1)

@@ -86,11 +86,8 @@ class Output:
         os.replace(self.progress.name, os.path.join(self.partial, PROGRESS))
 
     def journal(self, line):
-        data = (json.dumps(line) + "\n").encode()
-        try:
-            files.write_bytes(self.progress, data)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, self.progress.name) from None
+        with files.naming(self.progress.name):
+            files.write_bytes(self.progress, (json.dumps(line) + "\n").encode())
 
     def _read_journal(self):
         """(what the run was made from, its lines up to the first whose files are not as they were written)."""
@@ -113,12 +110,9 @@ class Output:
     def write_result(self, name, data):
         """Write a result into the partial folder; returns [XXH3-128, stat_of]."""
         path = os.path.join(self.partial, name)
-        try:
-            with open(path, "wb", 0) as file:
-                files.write_bytes(file, data)
-                return [files.xxh(data), files.stat_of(os.fstat(file.fileno()))]
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from None
+        with files.naming(path), open(path, "wb", 0) as file:
+            files.write_bytes(file, data)
+            return [files.xxh(data), files.stat_of(os.fstat(file.fileno()))]
 
     def publish(self, summary, names):
         """The results called names and the summary under their final names, in place of an earlier run's."""

@@ -59,7 +59,7 @@ def test_the_sha256_is_the_one_that_sha256sum_prints(tmp_path):
 def test_what_is_no_file_or_too_large_is_an_error_with_its_name(tmp_path):
     os.mkfifo(str(tmp_path / "fifo"))
     (tmp_path / "large").write_bytes(b"12345")
-    for name, what in (("fifo", "no regular file"), ("large", "larger"), ("missing", "No such file"), ("", "folder")):
+    for name, what in (("fifo", "no regular file"), ("large", "larger"), ("missing", "No such file"), ("", "no regular file")):
         with pytest.raises(OSError, match=what) as error:
             files.read(str(tmp_path / name), 4)
         assert error.value.filename == str(tmp_path / name)
@@ -91,7 +91,7 @@ def test_lines_are_read_with_any_ends_and_a_bom():
 def test_a_file_is_written_whole_under_any_name_and_replaces_the_old_one(tmp_path):
     for name in ("a", "n" * 255, "-x\n'"):
         for data in (b"first", b"second" * 99999, b""):
-            assert files.write(str(tmp_path / name), data) == stat_of(tmp_path / name)
+            files.write(str(tmp_path / name), data)
             assert (tmp_path / name).read_bytes() == data
     assert len(list(tmp_path.iterdir())) == 3
 
