@@ -281,7 +281,6 @@ def main():
     engine, device = {"onnxruntime": machine.version("onnxruntime"), "provider": args.provider}, {"threads": args.threads}
     output = publishing.Output(args.output, args.output_dirname) if args.output else None
     if output:
-        inference.check_output_folder(args, output)
         if inference.are_results_kept(args, output, sha256, engine, device):
             return 0
         if args.check:

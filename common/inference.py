@@ -55,13 +55,6 @@ def check_options(parser, args):
     args.output_dirname, args.loop = os.path.normpath(name), args.loop or 1
 
 
-def check_output_folder(args, output):
-    parts = [args.input] + args.input.split(",") if args.input else []
-    folders = [part if os.path.isdir(part) else os.path.dirname(part) or "." for part in parts]
-    if os.path.realpath(output.folder) in map(os.path.realpath, folders):
-        fail("%s: is the folder of the inputs; choose another --output_dirname" % output.folder)
-
-
 # ---- when there is nothing to do ----
 
 def made_from(args, model_sha256, inputs, engine, device):

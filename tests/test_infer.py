@@ -552,12 +552,6 @@ def test_inputs_and_summaries_of_the_users_own_are_not_replaced(model, inputs, t
     (tmp_path / "out_summary.json").write_text("{}")
     sentence = fails(1, SCRIPT, "--model", model, "--input", own, "--output", tmp_path, "--output_dirname", "out")
     assert "out_summary.json" in sentence and (tmp_path / "out_summary.json").read_text() == "{}"
-    # Ours to replace by its record, but not while it is what is read.
-    write_graph(tmp_path / "of_results.onnx", [helper.make_node("MatMul", ["image", "w"], ["class"])], ["batch", CLASSES],
-                weights={"w": WEIGHT[:CLASSES].copy()})
-    made, read = one_after_another(over(tmp_path, output="results"),
-                                   over(tmp_path, model="of_results.onnx", inputs="results", output="results"))
-    assert made[0] == 0 and read[0] == 1 and "folder of the inputs" in read[1]
 
 
 def test_a_result_folder_that_is_a_link_is_refused_before_anything_is_computed(model, inputs, tmp_path):
