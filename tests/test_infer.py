@@ -634,13 +634,6 @@ def test_a_stopped_run_of_something_else_starts_afresh_and_says_so(other, model,
         assert np.allclose(row, inputs["img6" if (other, name) == ("inputs", "img5") else name], atol=1e-4)
 
 
-def test_a_strangers_file_in_the_hidden_folder_is_not_deleted(model, inputs, tmp_path):
-    (tmp_path / ".out.partial").mkdir()
-    (tmp_path / ".out.partial" / "img1_0.bin").write_text("mine")
-    assert ".out.partial: is no folder of this suite's" in error_of(tmp_path)
-    assert (tmp_path / ".out.partial" / "img1_0.bin").read_text() == "mine"
-
-
 def test_two_at_once_do_not_mix(model, inputs, tmp_path):
     process = begun(tmp_path, *SLOW)
     process.send_signal(signal.SIGSTOP)
