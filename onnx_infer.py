@@ -108,11 +108,6 @@ def session_input(args, session):
         shape[0] = args.batchsize or 1
     elif args.batchsize not in (None, shape[0]):
         fail("%s: is made for batch size %d, --batchsize says %d" % (args.model, shape[0], args.batchsize))
-    needed = np.dtype(DTYPES[kind]).itemsize * float(np.prod([float(side) for side in shape]))
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > available:
-        fail("%s: batch size %d of shape %s needs %.1f GB for its inputs alone, more than there is; take a smaller --batchsize"
-             % (args.model, shape[0], shape[1:], needed / 1e9))
     return DTYPES[kind], tuple(shape)
 
 

@@ -31,7 +31,7 @@ def add_engine_options(parser, model, model_help):
     add("--outfmt", choices=scores.FORMATS, default="BIN", help="format of the results (default: %(default)s)")
     add("-l", "--loop", metavar="N", type=whole(), help="runs of each batch (default: 1)")
     add("--seconds", metavar="S", type=number(0.001, 10 ** 6), help="pure inference for about so long, in place of --loop")
-    add("--batchsize", metavar="N", type=whole(), help="batch size; an .om's, or an ONNX file's fixed one, must be this")
+    add("--batchsize", metavar="N", type=whole(1, 4096), help="batch size; an .om's, or an ONNX file's fixed one, must be this")
     add("--warmup_count", "--warmup-count", metavar="N", type=whole(0), default=1,
         help="runs before the timed ones (default: %(default)s)")
     add("--pure_data_type", "--pure-data-type", choices=["zero", "random"], default="zero", help="what pure inference feeds")

@@ -507,16 +507,13 @@ def test_models_that_fail_or_cannot_be_fed_get_a_sentence(inputs, tmp_path):
     bad = helper.make_node("Reshape", ["flat", "s"], ["class"])  # fails when it runs: the sizes do not fit
     write_graph(tmp_path / "m.onnx", [flat, bad], ["batch", 3, SIDE, SIDE], weights={"s": np.array([5, CLASSES])})
     product, lines = helper.make_node("MatMul", ["flat", "w"], ["class"]), [over(tmp_path)]
-    shapes = ([], ["batch", 0, SIDE, SIDE], ["batch", "c", SIDE, SIDE], ["batch", 10 ** 6, 10 ** 6, 10 ** 6])
+    shapes = ([], ["batch", 0, SIDE, SIDE], ["batch", "c", SIDE, SIDE])
     for number, shape in enumerate(shapes):
         write_graph(tmp_path / ("%d.onnx" % number), [flat, product], shape, ["batch", None], {"w": WEIGHT})
         lines.append(over(tmp_path, model="%d.onnx" % number))
-    write_model(tmp_path / "good.onnx")
-    lines.append(over(tmp_path, "--batchsize", "999999999", model="good.onnx"))
-    said = errors_of(tmp_path, *(lines + [["--model", tmp_path / "good.onnx", "--batchsize", "999999999"]]))
+    said = errors_of(tmp_path, *lines)
     assert "m.onnx: ONNX Runtime cannot run it" in said[0]
-    assert all("%d.onnx: " % number in sentence for number, sentence in enumerate(said[1:5]))
-    assert "batch size 999999999" in said[5] and "--batchsize" in said[5] and "GB" in said[6]
+    assert all("%d.onnx: " % number in sentence for number, sentence in enumerate(said[1:]))
 
 
 def test_what_is_no_regular_file_does_not_hang_it(model, inputs, tmp_path):
@@ -727,7 +724,7 @@ WRONG = [
     ["--model", "m", "--output_dirname", "a"], ["--model", "m", "--output", "o", "--output_dirname", ".."],
     ["--model", "m", "--output", "o", "--output_dirname", "a/../../b"], ["--model", "m", "--unknown"],
     ["--model", "m", "--warmup_count", "-1"], ["--model", "m", "--seconds", "0"], ["--model", "m", "--seconds", "nan"],
-    ["--model", "m", "--seconds", "1", "--loop", "2"], ["--model", "m", "--provider", ","],
+    ["--model", "m", "--seconds", "1", "--loop", "2"], ["--model", "m", "--provider", ","], ["--model", "m", "--batchsize", "4097"],
     ["--model", "m", "--input", "", "--output", "o"], ["--model", "m", "--output", ""],
     ["--model", "m", "--threads", "99999"]]
 
