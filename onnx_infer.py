@@ -40,8 +40,6 @@ def read_onnx(path):
     """The bytes of an ONNX file that is one whole file."""
     if path.endswith(".om"):
         fail("%s: an .om runs on an NPU alone, with npu_infer.py; here give the .onnx it was made from" % path)
-    if not os.path.lexists(path):
-        fail("%s: no such model file" % path)
     data = files.read(path)
     if graph.may_be_external(data):  # ONNX Runtime would take whatever lies under that name in the current folder
         graph.Graph(path)
