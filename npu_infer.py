@@ -108,7 +108,7 @@ def run_ais_bench(args, front, model, inputs, output, loop):
     work, dirname, source = os.path.abspath(os.path.join(output.partial, "run")), os.path.basename(output.folder), args.input
     shutil.rmtree(work, ignore_errors=True)
     os.mkdir(work, 0o750)
-    devices = ais_bench.usable_devices(args.devices, len(inputs.files)) if inputs else args.devices
+    devices = args.devices
 
     def spelled(name):
         return "--" + name.replace("_", front.separator)

@@ -2,7 +2,6 @@
 import collections
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
@@ -148,16 +147,6 @@ def check_paths(om, folder, inputs):
                 (not state.st_mode & stat.S_IRUSR, "cannot read it; chmod u+r it")):
             if refused:
                 fail("%s: this ais_bench %s" % (os.path.abspath(path), problem))
-
-
-def usable_devices(devices, images):
-    """0.0.2 gives each device as many files as divide evenly, rounded up, and fails where the last gets none: take fewer then."""
-    count = len(devices)
-    while count > 1 and (count - 1) * math.ceil(images / count) >= images:
-        count -= 1
-    if count < len(devices):
-        print("%d images are not divided among %d devices by ais_bench; %d do the work" % (images, len(devices), count))
-    return devices[:count]
 
 
 def linked(inputs, folder, strict):

@@ -185,14 +185,6 @@ def test_pure_inference_is_the_guides_line_and_seconds_find_the_loops(infer, tmp
     assert performance["p99_ms"] == (pytest.approx(np.percentile(times, 99)) if len(times) >= 100 else None)
 
 
-def test_nine_images_for_four_devices_use_as_many_as_get_some(infer, house, tmp_path):
-    process = infer(device="0,1,2,3", limit="9", STANDIN_DEVICES="4")
-    assert "3 do the work" in process.stdout and [part["images"] for part in summary_of(tmp_path)["parts"]] == [3, 3, 3]
-    assert len(results(tmp_path / "result")) == 9
-    infer(device="0,1", limit="1", STANDIN_GENERATION="2025")
-    assert len(results(tmp_path / "result")) == 1 and summary_of(tmp_path)["devices"] == [0]
-
-
 def test_single_files_and_npy_files_are_taken(infer, house, tmp_path):
     names = ["ILSVRC2012_val_%08d" % number for number in (1, 2, 3)]
     infer(input=",".join("prep_dataset/%s.bin" % name for name in names), STANDIN_GENERATION="2026")
