@@ -91,8 +91,6 @@ def find_om_inputs(args, model):
     if len(kinds) > 1:
         fail("%s: its files are of several kinds (%s), which ais_bench cannot put into one batch"
              % (args.input, " and ".join(kinds)))
-    if os.path.isdir(args.input) and "," in os.path.abspath(args.input):
-        fail("%s: ais_bench takes a comma for the end of a path; rename the folder" % args.input)
     prepared.require_content(inputs.files)
     return inputs
 
