@@ -87,10 +87,6 @@ def find_om_inputs(args, model):
     # The layout that AIPP takes is not its graph's, and only a recipe tells of it.
     inputs = prepared.find_inputs(args.input, model.input["dtype"], model.input["shape"], model.path, model.properties["recipe"],
                                   args.limit, takes_any_layout(model))
-    kinds = sorted({each.path[-4:].lower() for each in inputs.files})
-    if len(kinds) > 1:
-        fail("%s: its files are of several kinds (%s), which ais_bench cannot put into one batch"
-             % (args.input, " and ".join(kinds)))
     prepared.require_content(inputs.files)
     return inputs
 
