@@ -109,8 +109,7 @@ def run_ais_bench(args, front, model, inputs, output, loop):
 
     if inputs:
         options = ["--outfmt", args.outfmt] + (["--loop", str(loop)] if loop > 1 else [])
-        taken = all(each.path.endswith(ais_bench.TAKEN) for each in inputs.files)
-        if not os.path.isdir(source) or args.limit is not None or not taken:
+        if not os.path.isdir(source) or args.limit is not None:
             source = ais_bench.linked(inputs, os.path.join(output.partial, "input"), front.strict)
     else:
         options = ["--outfmt", args.outfmt] if args.outfmt != "BIN" else []

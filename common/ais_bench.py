@@ -15,7 +15,6 @@ from common.command import fail, one_line
 from common.npu_smi import VISIBLE
 
 MOST_LOOPS = 100000  # of newer front ends
-TAKEN = (".bin", ".BIN", ".npy", ".NPY")  # what it takes out of a folder
 STRANGE = re.compile(r"[^A-Za-z0-9_./-]")  # what newer ones refuse in paths
 # Lines that say why: of its log, of CANN (EE9999 ..., E10016), of Click's frame, and an exception with words.
 TELLING = re.compile(r"\[ERROR\]|E[A-Z0-9]\d{4}\b|No such option|Got unexpected|Invalid value|[\w.]*(Error|Exception)\b\W*\w")

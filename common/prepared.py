@@ -16,6 +16,7 @@ from common.command import fail
 
 RECIPE, MANIFEST = ".recipe.json", ".manifest"
 VERSION = 2  # of what the preprocessing writes; raised when the values of a .bin or these two files change
+TAKEN = (".bin", ".BIN", ".npy", ".NPY")  # what ais_bench takes out of a folder, too
 REMEDY = "; prepare the images again with imagenet_torch_preprocess.py"
 CHANGED = "%s: is not what it was when it was looked at (damaged, or replaced)" + REMEDY
 
@@ -124,7 +125,7 @@ def find_inputs(text, dtype, shape, model_path, model_recipe=None, limit=None, a
     whole = os.path.isdir(text)
     paths = [text] if os.path.exists(text) else text.split(",")
     if whole:
-        paths = [os.path.join(text, name) for name in os.listdir(text) if name.lower().endswith((".bin", ".npy"))]
+        paths = [os.path.join(text, name) for name in os.listdir(text) if name.endswith(TAKEN)]
         if not paths:
             fail("%s: no .bin or .npy files in it; imagenet_torch_preprocess.py makes them" % text)
     paths.sort(key=lambda path: natural(os.path.basename(path)))
