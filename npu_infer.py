@@ -26,7 +26,7 @@ import time
 
 import numpy as np
 
-from common import ais_bench, ascend, files, graph, inference, npu_smi, prepared, publishing, recipe, scores
+from common import ais_bench, ascend, files, graph, inference, npu_smi, prepared, publishing, recipe, results, scores
 from common.command import fail, warn
 
 DTYPES = {1: "uint8", 2: "float16", 4: "float32", 8: "int64"}  # by the bytes of a value, of an .om without a record
@@ -158,11 +158,10 @@ def read_part(args, base, devices, index):
 
 
 def find_results(args, model, parts, inputs):
-    """{file name: (path, its output)}: exits unless each image has each of its results once, and nothing else is there."""
+    """{file name: path}: exits unless each image has each of its results once, and nothing else is there."""
     names = [each.name for each in inputs.files] if inputs else [inference.PURE]
-    outputs = {inference.result_name(name, index, args.outfmt): output for name in names
-               for index, output in enumerate(model.outputs)}
-    found = {}
+    wanted = [inference.result_name(name, index, args.outfmt) for name in names for index in range(len(model.outputs))]
+    known, found = set(wanted), {}
     for part in parts:
         # ais_bench computes the throughput with the batch size that it was told, or else reads from the .om.
         batch_size = int(round(part.summary["throughput"] * float(np.mean(part.times)) / 1000))
@@ -175,38 +174,33 @@ def find_results(args, model, parts, inputs):
                  % (model.path, part.device, len(part.times), len(part.images), batch_size, runs))
         for path in part.paths:
             name = os.path.basename(path)
-            if name not in outputs:
+            if name not in known:
                 fail("%s: ais_bench left this beside the results; it belongs to no input" % path)
             if inputs and name in found:
                 fail("%s: two devices had the same input; this ais_bench did not divide them" % path)
-            found.setdefault(name, (path, outputs[name]))  # of pure inference the first device's
-    missing = [name for name in outputs if name not in found]
+            found.setdefault(name, path)  # of pure inference the first device's
+    missing = [name for name in wanted if name not in found]
     if missing:
         fail("%s: ais_bench ended with exit code 0, but left %d of %d results (first missing: %s)"
-             % (model.path, len(found), len(outputs), missing[0]))
+             % (model.path, len(found), len(wanted), missing[0]))
     return found
 
 
-def check_results(args, model, found, is_scored):
-    """({file name: XXH3-128}, whether the scores are probabilities): exits unless each result is whole, and each score finite."""
-    hashes, probabilities, flattened, seen = {}, is_scored, 0, 0
-    for name, (path, output) in found.items():
-        data, values = files.read(path, 1 << 30), None
+def check_scores(args, model, found, inputs):
+    """Whether the scores are probabilities; exits unless each image's are whole and finite."""
+    probabilities, flattened, output = True, 0, model.outputs[0]
+    for seen, image in enumerate(inputs.files):
+        path = found[inference.result_name(image.name, 0, args.outfmt)]
         try:
-            if is_scored and output is model.outputs[0]:
-                values = scores.as_floats(scores.decode(data, args.outfmt, output["dtype"]))
-                probabilities = probabilities and scores.are_probabilities(values)
-                if args.outfmt == "TXT":
-                    flattened = inference.require_text_holds(model.path, values[None], seen, flattened, scores.flattened_text)
-                    seen += 1
-            size = values.size if values is not None else scores.count(data, args.outfmt, output["dtype"])
+            values = scores.as_floats(scores.decode(files.read(path, results.MOST_BYTES), args.outfmt, output["dtype"]))
         except ValueError as error:
             fail("%s: %s" % (path, error))
-        expected = (1 if is_scored else model.batch_size) * int(np.prod(output["shape"]))
-        if size != expected:
-            fail("%s: holds %d values, not %d: torn, or not of one image an input" % (path, size, expected))
-        hashes[name] = files.xxh(data)
-    return hashes, probabilities
+        if [values.size] != output["shape"]:
+            fail("%s: holds %d scores, not %d: torn, or not of one image" % (path, values.size, output["shape"][0]))
+        probabilities = probabilities and scores.are_probabilities(values)
+        if args.outfmt == "TXT":
+            flattened = inference.require_text_holds(model.path, values[None], seen, flattened, scores.flattened_text)
+    return probabilities
 
 
 # ---- the summary ----
@@ -286,10 +280,11 @@ def run_om(args, model, device, output):
     if inputs:
         prepared.require_content(inputs.files)
     found = find_results(args, model, parts, inputs)
-    hashes, probabilities = check_results(args, model, found, bool(inputs))
-    for name, (path, _) in found.items():
+    probabilities, hashes = bool(inputs) and check_scores(args, model, found, inputs), {}
+    for name, path in found.items():
         os.replace(path, os.path.join(folder, name))
-        hashes[name] = [hashes[name], files.stat_of(os.stat(os.path.join(folder, name)))]
+        data, status = files.read_with_stat(os.path.join(folder, name))
+        hashes[name] = [files.xxh(data), status]
     summary = summarise_devices(args, model, parts, seconds, inputs, made_from=made_from, probabilities=probabilities,
                         filesinfo=inference.files_info(output, inputs, len(model.outputs), args.outfmt, hashes))
     output.publish(summary, hashes)

@@ -159,13 +159,3 @@ def flattened_text(rows):
         crowded = (np.abs(tied) < 0.01) | (tied == 1)
         count += bool(((np.abs(tied) <= 1) & (crowded | ~halves)).any())
     return count
-
-
-def count(data, outfmt, dtype):
-    """How many values a result's bytes hold, of whatever shape. ValueError where they are torn."""
-    if outfmt == "TXT":
-        return data.count(b".") if data.endswith(b" \n") else 0
-    try:
-        return (np.load(io.BytesIO(data), allow_pickle=False) if outfmt == "NPY" else np.frombuffer(data, dtype)).size
-    except Exception as error:  # as in decode
-        raise ValueError("is torn: %s" % error) from None
