@@ -290,16 +290,13 @@ def run_of(part):
 
 def require_whole_shards(folder, shards):
     """Exit unless the shards [K, N] of the parts are all K of one N, or all None."""
-    counts = sorted({shard[1] for shard in shards if shard})
-    if counts and None in shards:
-        fail("%s: holds shards and other results beside them; remove the stale ones" % folder)
+    counts = {shard and shard[1] for shard in shards}
     if len(counts) > 1:
-        fail("%s: holds shards of %d and of %d; remove those of the other run" % (folder, counts[0], counts[1]))
-    for count in counts:
-        odd = sorted(set(range(1, count + 1)) ^ {shard[0] for shard in shards})
-        if odd:
-            what = "missing; run it, then this again" if odd[0] <= count else "one too many; remove it"
-            fail("%s: shard %d of %d is %s" % (folder, odd[0], count, what))
+        fail("%s: holds shards, and beside them other results or those of another number of shards; remove the stale ones" % folder)
+    [count] = counts
+    missing = sorted(set(range(1, count + 1)) - {shard[0] for shard in shards}) if count else []
+    if missing:
+        fail("%s: shard %d of %d is missing; run it, then this again" % (folder, missing[0], count))
 
 
 def require_same_images(first, second, names):
