@@ -36,16 +36,6 @@ Model = collections.namedtuple("Model", "path session input outputs dtype shape 
 
 # ---- the model ----
 
-def read_onnx(path):
-    """The bytes of an ONNX file that is one whole file."""
-    if path.endswith(".om"):
-        fail("%s: an .om runs on an NPU alone, with npu_infer.py; here give the .onnx it was made from" % path)
-    data = files.read(path)
-    if graph.may_be_external(data):  # ONNX Runtime would take whatever lies under that name in the current folder
-        graph.Graph(path)
-    return data
-
-
 def find_provider(text, available):
     """(ONNX Runtime's name, options) of --provider NAME[,KEY=VALUE...]."""
     name, *options = text.split(",")
@@ -269,7 +259,9 @@ def run_onnx(args, data, sha256, engine, device, output):
 
 def main():
     args = parse_args()
-    data = read_onnx(args.model)
+    if args.model.endswith(".om"):
+        fail("%s: an .om runs on an NPU alone, with npu_infer.py; here give the .onnx it was made from" % args.model)
+    data = graph.read_graph(args.model)
     sha256 = files.sha256(data)
     engine, device = {"onnxruntime": machine.version("onnxruntime"), "provider": args.provider}, {"threads": args.threads}
     output = publishing.Output(args.output, args.output_dirname) if args.output else None

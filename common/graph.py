@@ -10,20 +10,26 @@ CARRIED = ("recipe", "weights", "weights_sha256", "exporter")
 DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16", 11: "float64"}
 
 
+def read_graph(path):
+    """The bytes of an ONNX file that is one whole file: ONNX Runtime would take whatever lies under a weight's file name here."""
+    data = files.read(path)
+    if b"\n\x08location" in data:  # the first key of a tensor's external_data, as protobuf writes it
+        fail("%s: keeps its weights in another file (external data), which is not read; export it as one file" % path)
+    return data
+
+
 class Graph:
     """A graph as read: data (bytes), sha256, proto, metadata {key: text}, input and outputs ({name, dtype, shape of one image}),
     batch_size (of the input; None where it is open), recipe (a Recipe or None), precision, calibration."""
 
     def __init__(self, path):
         import onnx  # takes long to import
-        self.path, self.data = path, files.read(path)
+        self.path, self.data = path, read_graph(path)
         self.sha256 = files.sha256(self.data)
         try:
             self.proto = onnx.load_model_from_string(self.data)
         except Exception as error:  # protobuf's errors have no common base
             fail("%s: is no ONNX model: %s" % (path, first_line(error)))
-        if external(self.proto):
-            fail("%s: keeps its weights in another file (external data), which is not read; export it as one file" % path)
         weights = {weight.name for weight in self.proto.graph.initializer}
         inputs = [value for value in self.proto.graph.input if value.name not in weights]
         if len(inputs) != 1:
@@ -59,19 +65,6 @@ def with_properties(proto, properties):
     texts = {key: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for key, value in properties.items()}
     onnx.helper.set_model_props(proto, dict(sorted(texts.items())))
     return proto.SerializeToString()
-
-
-def may_be_external(data):
-    """Whether an ONNX file's bytes may name other files for its weights; only then onnx is imported to see."""
-    return b"\n\x08location" in data
-
-
-def external(message):
-    """Does a tensor anywhere in an ONNX message (graph, subgraph, attribute) keep its values in another file?"""
-    if getattr(message, "data_location", 0) == 1:  # onnx.TensorProto.EXTERNAL
-        return True
-    parts = [value if hasattr(value, "__len__") else [value] for field, value in message.ListFields() if field.message_type]
-    return any(external(part) for values in parts for part in values)
 
 
 def model_summary(path, data_bytes, sha256, onnx_sha256, said, model_input):
