@@ -98,9 +98,8 @@ sys.excepthook = explain_exception
 
 def run(main):
     """Run a command's main() and exit with what it returns (None is 0); whatever the outside world does ends in a sentence."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # file names need not be text
-            stream.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):  # file names need not be text
+        stream.reconfigure(errors="backslashreplace")
     try:
         try:
             code = main()
@@ -136,15 +135,11 @@ def parser(docstring, **options):
 
 def whole(least=1, most=10 ** 9):
     """A type for argparse: a whole number from least to most."""
-    return _number_type(int, least, most, "whole number")
+    return number(least, most, int, "whole number")
 
 
-def number(least, most):
+def number(least, most, kind=float, what="number"):
     """A type for argparse: a number from least to most."""
-    return _number_type(float, least, most, "number")
-
-
-def _number_type(kind, least, most, what):
     def parse_number(text):
         try:
             value = kind(text)

@@ -138,6 +138,11 @@ def lines_of(data):
 
 # ---- writing ----
 
+def as_json(content, indent=None):
+    """The bytes of a JSON text, by default one line."""
+    return (json.dumps(content, indent=indent, allow_nan=False) + "\n").encode()
+
+
 def temporary_beside(path):
     """A temporary name beside a file."""
     return os.path.join(os.path.dirname(path), ".resnet34.%s.tmp" % os.urandom(8).hex())
@@ -268,13 +273,13 @@ def begin_recorded(path, made_from, data=None):
     ours, but not kept, and so is what it replaces."""
     earlier = record_of(path) or {"sha256": None}
     pending = [sha256(data), earlier["sha256"]] + (earlier.get("pending") or []) if data else None
-    write(path + ".json", _json({"record": RECORD, "sha256": None, "pending": pending, "made_from": made_from}))
+    write(path + ".json", as_json({"record": RECORD, "sha256": None, "pending": pending, "made_from": made_from}, 1))
 
 
 def finish_recorded(path, made_from, **more):
     """Write the record of an artefact that is there: its SHA-256, all that it was made from, and more that later stages want."""
     record = {"record": RECORD, "sha256": sha256_of(path), "stat": stat_of(os.stat(path)), "made_from": made_from}
-    write(path + ".json", _json(dict(record, **more)))
+    write(path + ".json", as_json(dict(record, **more), 1))
 
 
 def write_recorded(path, data, made_from, **more):
@@ -282,7 +287,3 @@ def write_recorded(path, data, made_from, **more):
     begin_recorded(path, made_from, data)
     write(path, data)
     finish_recorded(path, made_from, **more)
-
-
-def _json(content):
-    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()

@@ -8,7 +8,7 @@ import sys
 
 def cpus():
     """How many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
 
 
 @functools.lru_cache(maxsize=None)
@@ -28,17 +28,13 @@ def cpu_name():
 
 def description():
     """The machine in a line, as the summaries have it."""
-    return "%s, %s, %d CPUs" % (cpu_name(), platform.machine(), os.cpu_count() or 1)
-
-
-def flags():
-    """The CPU's flags on x86, as a set; empty where the kernel names none."""
-    return set((cpuinfo(r"^flags\s*:(.*)$") or "").split())
+    return "%s, %s, %d CPUs" % (cpu_name(), platform.machine(), os.cpu_count())
 
 
 def has_vnni():
     """Whether 8-bit products are summed in 32 bits; None where that cannot be told (no x86)."""
-    return bool({"avx512_vnni", "avx_vnni"} & flags()) if flags() else None
+    flags = (cpuinfo(r"^flags\s*:(.*)$") or "").split()
+    return bool({"avx512_vnni", "avx_vnni"} & set(flags)) if flags else None
 
 
 @functools.lru_cache(maxsize=None)

@@ -52,7 +52,7 @@ def read_record(folder):
 
 
 def write_record(folder, record):
-    files.write(os.path.join(folder, RECIPE), (json.dumps(record, indent=1) + "\n").encode())
+    files.write(os.path.join(folder, RECIPE), files.as_json(record, 1))
 
 
 def read_manifest(folder):
@@ -77,20 +77,16 @@ def pending(name, source):
     return Image(name, source, "", [], "", [])
 
 
-def line_of(image):
-    return (json.dumps(image) + "\n").encode()
-
-
 def append_line(descriptor, image):
     """Add an Image to a manifest that is open for appending; one write, so that lines of several processes do not mix."""
-    line = line_of(image)
+    line = files.as_json(image)
     if os.write(descriptor, line) != len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), MANIFEST)
 
 
 def write_manifest(folder, images):
     """Write {name: Image} in order of the names."""
-    files.write(os.path.join(folder, MANIFEST), b"".join(line_of(images[name]) for name in sorted(images)))
+    files.write(os.path.join(folder, MANIFEST), b"".join(files.as_json(images[name]) for name in sorted(images)))
 
 
 # ---- what a model is fed ----

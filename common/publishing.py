@@ -10,7 +10,7 @@ import shutil
 from common import command, files, results
 from common.command import fail
 
-LOCK, PROGRESS, NEXT, PENDING, OLD = ".lock", ".progress", ".next", ".summary.json", ".old"
+LOCK, PROGRESS, PENDING, OLD = ".lock", ".progress", ".summary.json", ".old"
 PURE = "pure_infer_data"  # what ais_bench calls the one result of a run without input; nobody's own file has that name
 ADVICE = "; move it away or choose another --output_dirname"
 
@@ -77,14 +77,13 @@ class Output:
         kept = {name for line in lines for name in line["files"]}
         for name in set(os.listdir(self.partial)) - kept - {LOCK}:
             remove(os.path.join(self.partial, name))
-        self.lines, self.progress = lines, open(os.path.join(self.partial, NEXT), "xb", 0)
-        for line in [made_from] + lines:
-            self.journal(line)
-        os.replace(self.progress.name, os.path.join(self.partial, PROGRESS))
+        self.lines, path = lines, os.path.join(self.partial, PROGRESS)
+        files.write(path, b"".join(map(files.as_json, [made_from] + lines)))
+        self.progress = open(path, "ab", 0)
 
     def journal(self, line):
         with files.naming(self.progress.name):
-            files.write_bytes(self.progress, (json.dumps(line) + "\n").encode())
+            files.write_bytes(self.progress, files.as_json(line))
 
     def _read_journal(self):
         """(what the run was made from, its lines up to the first whose files are not as they were written)."""
@@ -115,7 +114,7 @@ class Output:
         """The results called names and the summary under their final names, in place of an earlier run's."""
         for name in set(os.listdir(self.partial)) - set(names) - {LOCK, PROGRESS}:
             remove(os.path.join(self.partial, name))
-        files.write(os.path.join(self.partial, PENDING), json.dumps(summary, allow_nan=False).encode())
+        files.write(os.path.join(self.partial, PENDING), files.as_json(summary))
         self.earlier()  # again: somebody's files may have come meanwhile
         with command.stops_held():
             if os.path.isdir(self.folder):
