@@ -69,13 +69,12 @@ class Output:
     def resume(self, made_from, afresh=False):
         """Take up the journal of an earlier run that was made from the same, or begin one. self.lines: its batches, whose
         {file name: [XXH3-128, stat_of]} stands under "files"."""
-        head, lines = (None, []) if afresh else self._read_journal()
-        if head is not None and head != made_from:
-            print("%s: an unfinished run with other %s stands there; starting afresh" % (
-                self.partial, ", ".join(sorted(key for key in made_from if made_from[key] != head.get(key)))))
+        head, *lines = [None] if afresh else self._read_journal()
+        if head not in (None, made_from):
+            print("%s: an unfinished run of another model, input or options stands there; starting afresh" % self.partial)
             lines = []
         kept = {name for line in lines for name in line["files"]}
-        for name in set(os.listdir(self.partial)) - kept - {LOCK}:
+        for name in set(os.listdir(self.partial)) - kept - {LOCK, PROGRESS}:
             remove(os.path.join(self.partial, name))
         self.lines, path = lines, os.path.join(self.partial, PROGRESS)
         files.write(path, b"".join(map(files.as_json, [made_from] + lines)))
@@ -86,22 +85,18 @@ class Output:
             files.write_bytes(self.progress, files.as_json(line))
 
     def _read_journal(self):
-        """(what the run was made from, its lines up to the first whose files are not as they were written)."""
-        try:
-            text = files.read(os.path.join(self.partial, PROGRESS))
-        except FileNotFoundError:
-            return None, []
-        lines = []
-        for part in text.split(b"\n")[:-1]:  # what a kill tore has no newline
+        """[what the run was made from, or None; its lines, up to the first whose files are not as they were written]."""
+        path, lines = os.path.join(self.partial, PROGRESS), []
+        for text in (files.read(path) if os.path.exists(path) else b"").split(b"\n")[:-1]:  # what a kill tore has no newline
             try:
-                line = json.loads(part.decode())
+                line = json.loads(text.decode())
                 written = line["files"] if lines else {}
                 if not all(files.is_same(os.path.join(self.partial, name), *state) for name, state in written.items()):
                     break
             except (ValueError, LookupError, TypeError, AttributeError):
                 break
             lines.append(line)
-        return (lines[0], lines[1:]) if lines and isinstance(lines[0], dict) else (None, [])
+        return lines or [None]
 
     def write_result(self, name, data):
         """Write a result into the partial folder; returns [XXH3-128, stat_of]."""

@@ -292,7 +292,7 @@ def require_whole_shards(folder, shards):
     """Exit unless the shards [K, N] of the parts are all K of one N, or all None."""
     counts = {shard and shard[1] for shard in shards}
     if len(counts) > 1:
-        fail("%s: holds shards, and beside them other results or those of another number of shards; remove the stale ones" % folder)
+        fail("%s: holds shards and other results beside them, maybe shards of another number; remove the stale ones" % folder)
     [count] = counts
     missing = sorted(set(range(1, count + 1)) - {shard[0] for shard in shards}) if count else []
     if missing:
