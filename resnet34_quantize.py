@@ -260,7 +260,7 @@ def write_model(args, model, data, calibration, names, made_from):
         fail("%s: the quantised model is no ONNX: %s" % (args.int8_onnx, first_line(error)))
     properties = {key: model.metadata[key] for key in graph.CARRIED if key in model.metadata}
     data = graph.with_properties(proto, dict(properties, precision="int8", calibration=calibration))
-    files.begin_recorded(args.int8_onnx, made_from, data)
+    files.begin_recorded(args.int8_onnx, made_from)
     files.write(args.list, names)
     files.write(args.int8_onnx, data)
     files.finish_recorded(args.int8_onnx, made_from, list_sha256=files.sha256(names))

@@ -257,9 +257,7 @@ def is_recorded(path):
         return not os.path.lexists(path) and not os.path.lexists(path + ".json")
     if not os.path.exists(path):
         return True
-    if record["sha256"] is None:
-        return record.get("pending") is None or sha256_of(path) in record["pending"]
-    return stat_of(os.stat(path)) == record.get("stat") or sha256_of(path) == record["sha256"]
+    return record["sha256"] is None or stat_of(os.stat(path)) == record.get("stat") or sha256_of(path) == record["sha256"]
 
 
 def is_kept(path, made_from):
@@ -268,12 +266,9 @@ def is_kept(path, made_from):
     return bool(record and record["sha256"] and record["made_from"] == made_from and os.path.isfile(path) and is_recorded(path))
 
 
-def begin_recorded(path, made_from, data=None):
-    """Write the record of an artefact that is to be made: from now on what is there (of these bytes, where they are known) is
-    ours, but not kept, and so is what it replaces."""
-    earlier = record_of(path) or {"sha256": None}
-    pending = [sha256(data), earlier["sha256"]] + (earlier.get("pending") or []) if data else None
-    write(path + ".json", as_json({"record": RECORD, "sha256": None, "pending": pending, "made_from": made_from}, 1))
+def begin_recorded(path, made_from):
+    """Write the record of an artefact that is to be made: from now on what is there is ours, but not kept."""
+    write(path + ".json", as_json({"record": RECORD, "sha256": None, "made_from": made_from}, 1))
 
 
 def finish_recorded(path, made_from, **more):
@@ -284,6 +279,6 @@ def finish_recorded(path, made_from, **more):
 
 def write_recorded(path, data, made_from, **more):
     """Write an artefact's bytes and its record; killed at any moment, the next run knows it for its own."""
-    begin_recorded(path, made_from, data)
+    begin_recorded(path, made_from)
     write(path, data)
     finish_recorded(path, made_from, **more)

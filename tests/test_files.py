@@ -171,17 +171,7 @@ def test_a_run_that_was_killed_while_it_made_an_artefact_leaves_it_ours_and_not_
     assert files.is_recorded(path) and not files.is_kept(path, {"weights": "1"})
 
 
-def test_what_somebody_put_where_a_run_was_killed_is_his_and_so_is_a_json_where_no_artefact_is(tmp_path):
-    path = str(tmp_path / "a.onnx")
-    files.begin_recorded(path, {"weights": "1"}, b"graph")
-    (tmp_path / "a.onnx").write_bytes(b"mine")
-    assert not files.is_recorded(path)
-    (tmp_path / "a.onnx").write_bytes(b"graph")
-    assert files.is_recorded(path)
-    files.finish_recorded(path, {"weights": "1"})
-    files.begin_recorded(path, {"weights": "2"}, b"other graph")  # killed before the old one was replaced, and once more
-    files.begin_recorded(path, {"weights": "3"}, b"third graph")
-    assert files.is_recorded(path)
+def test_a_json_where_no_artefact_is_is_somebodys(tmp_path):
     (tmp_path / "b.onnx.json").write_text('{"mine": 1}')
     with pytest.raises(Failure, match="b.onnx.json: is there and not of this command's making"):
         files.check_output(str(tmp_path / "b.onnx"), ours=files.is_recorded)
