@@ -196,6 +196,8 @@ def test_single_files_and_npy_files_are_taken(infer, house, tmp_path):
         np.save(str(tmp_path / "npy" / (name + ".npy")), values)
     infer(input=tmp_path / "npy")
     assert results(tmp_path / "result") == expected
+    shutil.rmtree(str(tmp_path / "result"))
+    (tmp_path / "result_summary.json").unlink()
     np.save(str(tmp_path / "npy" / (names[0] + ".npy")), np.zeros((224, 224, 3), np.float32))
     assert "shape (224, 224, 3)" in infer(1, input=tmp_path / "npy")
 
@@ -473,7 +475,7 @@ def test_files_of_the_users_own_are_not_replaced(finished, infer, house, tmp_pat
     assert "was not written by this suite" in infer(1, output_dirname="free")
     assert (folder / "thesis_0.txt").read_text() == "mine" and (tmp_path / "free_summary.json").read_text() == '{"own": 1}'
     shutil.copytree(str(house / "prep_dataset"), str(tmp_path / "in"))
-    assert "folder of the inputs" in infer(1, input=tmp_path / "in", output_dirname="in")
+    assert "choose another --output_dirname" in infer(1, input=tmp_path / "in", output_dirname="in")
 
 
 def test_results_of_a_run_before_are_replaced_also_by_a_run_after_a_kill_while_it_published(finished, infer, tmp_path):
