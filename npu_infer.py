@@ -288,7 +288,7 @@ def run_om(args, model, device, output):
     summary = summarise_devices(args, model, parts, seconds, inputs, made_from=made_from, probabilities=probabilities,
                         filesinfo=inference.files_info(output, inputs, len(model.outputs), args.outfmt, hashes))
     output.publish(summary, hashes)
-    inference.show(args, summary, output if args.output else None)
+    inference.show(summary, output if args.output else None)
 
 
 def main():

@@ -254,7 +254,7 @@ def run_onnx(args, data, sha256, engine, device, output):
         packages={"onnxruntime": machine.version("onnxruntime")})
     if output:
         output.publish(summary, hashes)
-    inference.show(args, summary, output)
+    inference.show(summary, output)
 
 
 def main():

@@ -16,7 +16,6 @@ VERSION = 2  # of what an engine leaves; raised when results or the meaning of a
 T_975_9 = 2.262157  # Student's t for a 95 % interval from ten batch means
 P90_FROM, P99_FROM, INTERVAL_FROM = 10, 100, 20  # runs; of fewer a percentile is no more than the largest
 MOST_FLATTENED = 1000  # at most one in so many images may have scores that %f makes equal: TXT is refused beyond
-YES = ("1", "true", "yes", "y", "t")
 
 
 # ---- options ----
@@ -35,8 +34,6 @@ def add_engine_options(parser, model, model_help):
     add("--warmup_count", "--warmup-count", metavar="N", type=whole(0), default=1,
         help="runs before the timed ones (default: %(default)s)")
     add("--pure_data_type", "--pure-data-type", choices=["zero", "random"], default="zero", help="what pure inference feeds")
-    add("--display_all_summary", "--display-all-summary", metavar="1", type=str.lower, nargs="?", const="1", default="0",
-        choices=YES + ("0", "false", "no", "n", "f"), help="print the times of the copies, too")
     add("--limit", metavar="N", type=whole(), help="only the first N files")
     add("--overwrite", action="store_true", help="run again what is finished")
     add("--check", action="store_true", help="do nothing; exit code 0 where the results are there and of just this run, else 1")
@@ -150,16 +147,12 @@ def summarise(args, times, **run):
     return dict(summary, packages=packages, **run)
 
 
-def show(args, summary, output):
+def show(summary, output):
     """The lines for the terminal."""
     figures, wall = summary["performance"], summary["wall"]
     print("engine: %s on %s" % (summary["engine"], summary["device"]))
     print("compute time (ms): " + ", ".join("%s %.3f" % (key[:-3], figures[key]) for key in (
         "min_ms", "max_ms", "mean_ms", "median_ms", "p90_ms", "p99_ms") if figures[key] is not None))
-    if args.display_all_summary in YES:
-        for key in ("H2D_latency", "D2H_latency"):
-            figures_of_copies = [pair for pair in (summary[key] or {}).items() if pair[0] != "count"]
-            print("%s (ms): %s" % (key, ", ".join("%s %.3f" % pair for pair in figures_of_copies)))
     print("throughput: %.2f images/s (batch size %d, %d runs)" % (summary["throughput"], summary["batch_size"], figures["runs"]))
     if wall:
         parts = ["%s %.1f" % (key, wall[key]) for key in ("reading", "computing", "writing") if wall[key] is not None]
