@@ -113,7 +113,6 @@ def run_ais_bench(args, front, model, inputs, output, loop):
             source = ais_bench.linked(inputs, os.path.join(output.partial, "input"), front.strict)
     else:
         options = ["--outfmt", args.outfmt] if args.outfmt != "BIN" else []
-        options += [spelled("pure_data_type"), args.pure_data_type] if args.pure_data_type != "zero" else []
     if devices != [0]:
         options += ["--device", ",".join(map(str, devices))]
     if len(devices) > 1 and inputs:

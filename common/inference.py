@@ -33,7 +33,6 @@ def add_engine_options(parser, model, model_help):
     add("--batchsize", metavar="N", type=whole(1, 4096), help="batch size; an .om's, or an ONNX file's fixed one, must be this")
     add("--warmup_count", "--warmup-count", metavar="N", type=whole(0), default=1,
         help="runs before the timed ones (default: %(default)s)")
-    add("--pure_data_type", "--pure-data-type", choices=["zero", "random"], default="zero", help="what pure inference feeds")
     add("--limit", metavar="N", type=whole(), help="only the first N files")
     add("--overwrite", action="store_true", help="run again what is finished")
     add("--check", action="store_true", help="do nothing; exit code 0 where the results are there and of just this run, else 1")
@@ -63,7 +62,7 @@ def made_from(args, model_sha256, inputs, engine, device):
                     images=inputs and inputs.content_hash(), recipe=inputs and inputs.recipe and inputs.recipe.told(), **engine)
     if inputs:
         return decisive
-    options = {key: getattr(args, key) for key in ("seconds", "warmup_count", "pure_data_type")}
+    options = {key: getattr(args, key) for key in ("seconds", "warmup_count")}
     return dict(decisive, machine=machine.description(), cpus=machine.cpus(), **dict(options, **device))
 
 
