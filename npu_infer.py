@@ -212,9 +212,6 @@ def copy_ms(summary, key):
 def summarise_devices(args, model, parts, seconds, inputs, **run):
     """The summary of all devices: the images a second of all together, the times of the slowest."""
     figures = [inference.performance(part.times, model.batch_size) for part in parts]
-    each = [{"device": part.device, "performance": performance, "images": len(part.images),
-             "h2d_ms": copy_ms(part.summary, "H2D_latency"), "d2h_ms": copy_ms(part.summary, "D2H_latency")}
-            for part, performance in zip(parts, figures)]
     slowest = max(range(len(parts)), key=lambda index: figures[index]["mean_ms"])
     speeds, intervals = ([performance[key] for performance in figures] for key in ("images_per_second", "interval95"))
     total, interval = sum(speeds), None
@@ -235,7 +232,7 @@ def summarise_devices(args, model, parts, seconds, inputs, **run):
         device=chip if len(parts) == 1 else "%d x %s" % (len(parts), chip), devices=devices,
         batch_size=model.batch_size, performance=dict(figures[slowest], images_per_second=total, interval95=interval),
         NPU_compute_time=left["NPU_compute_time"], H2D_latency=left.get("H2D_latency"), D2H_latency=left.get("D2H_latency"),
-        h2d_ms=each[slowest]["h2d_ms"], d2h_ms=each[slowest]["d2h_ms"], npu=npu, parts=each if len(parts) > 1 else None,
+        h2d_ms=copy_ms(left, "H2D_latency"), d2h_ms=copy_ms(left, "D2H_latency"), npu=npu,
         precision=model.properties["precision"], model=dict(about, any_layout=True) if takes_any_layout(model) else about,
         input=inputs and inputs.summary(), outputs=model.outputs, vnni=None, packages=ais_bench.versions(),
         # How long ais_bench waits for files and for the disk it does not tell; the seconds include loading the model.

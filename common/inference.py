@@ -141,7 +141,7 @@ def summarise(args, times, **run):
                "args": sys.argv, "pid": os.getpid(), "schema": results.SCHEMA,
                "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                "devices": [], "outfmt": args.outfmt, "machine": machine.description(), "vnni": machine.has_vnni(),
-               "performance": figures, "h2d_ms": None, "d2h_ms": None, "wall": None, "npu": None, "parts": None}
+               "performance": figures, "h2d_ms": None, "d2h_ms": None, "wall": None, "npu": None}
     packages = dict({"python": platform.python_version(), "numpy": np.__version__}, **run.pop("packages"))
     return dict(summary, packages=packages, **run)
 

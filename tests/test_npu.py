@@ -117,8 +117,8 @@ def test_the_summary_has_onnx_infers_keys_and_lists_each_result(finished, house)
     for key in ("outputs", "probabilities", "input", "outfmt"):
         assert ours[key] == theirs[key]
     assert ours["model"]["onnx_sha256"] == theirs["model"]["sha256"] and ours["model"]["recipe"] == theirs["model"]["recipe"]
-    assert [ours[key] for key in ("engine", "device", "devices", "precision", "batch_size", "parts")] == \
-        ["ais_bench 0.0.2", "Ascend310P3", [0], "fp16", 4, None]
+    assert [ours[key] for key in ("engine", "device", "devices", "precision", "batch_size")] == \
+        ["ais_bench 0.0.2", "Ascend310P3", [0], "fp16", 4]
     assert ours["npu"]["devices"][0]["health"] == "OK" and ours["h2d_ms"] >= 0
     listed = [path for info in ours["filesinfo"].values() for path in info["outfiles"]]
     assert sorted(os.path.basename(path) for path in listed) == sorted(results(tmp_path / "result"))
@@ -162,13 +162,12 @@ def test_the_device_is_the_chip_that_npu_smi_shows_and_not_what_atc_was_told(hou
         assert process.stderr.count("was compiled for Ascend310P3, npu-smi shows Ascend910B4") == warnings
 
 
-def test_two_devices_are_one_summary_with_a_part_each(infer, tmp_path):
+def test_two_devices_are_one_summary_of_both_together(infer, tmp_path):
     infer(input=None, device="0,1", loop="30", batchsize="4", STANDIN_GENERATION="2026")
     told = summary_of(tmp_path)
-    assert told["device"] == "2 x Ascend310P3" and [part["device"] for part in told["parts"]] == [0, 1]
-    speeds = [part["performance"]["images_per_second"] for part in told["parts"]]
-    assert told["throughput"] == told["performance"]["images_per_second"] == pytest.approx(sum(speeds))
-    assert told["performance"]["mean_ms"] == max(part["performance"]["mean_ms"] for part in told["parts"])
+    assert told["device"] == "2 x Ascend310P3" and told["devices"] == [0, 1]
+    slowest = 4000 / told["performance"]["mean_ms"]  # images a second at batch size 4
+    assert told["throughput"] == told["performance"]["images_per_second"] >= 2 * slowest * (1 - 1e-9)
     low, high = told["performance"]["interval95"]
     assert low < told["throughput"] < high and told["performance"]["p99_ms"] is None and told["wall"] is None
     assert sorted(contents(tmp_path / "result")) == ["pure_infer_data_0.bin"]
