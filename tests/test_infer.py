@@ -179,8 +179,8 @@ def test_the_summary_has_ais_benchs_keys_and_names_the_engine(finished):
 
 
 def test_pure_inference_loops_on_zeros_and_leaves_its_output_and_summary(model, tmp_path):
-    [(_, said)] = one_after_another(["--model=%s" % model, "--loop=20", "--batchsize=4", "--output", tmp_path, "--output_dirname", "p",
-                                     "--outfmt", "NPY", "--warmup_count", "0"])
+    [(_, said)] = one_after_another(["--model=%s" % model, "--loop=20", "--batchsize=4", "--output", tmp_path,
+                                     "--output_dirname", "p", "--outfmt", "NPY", "--warmup_count", "0"])
     assert "throughput" in said
     assert results_in(tmp_path / "p") == ["pure_infer_data_0.npy"]
     assert np.array_equal(np.load(str(tmp_path / "p" / "pure_infer_data_0.npy")), np.zeros((4, CLASSES)))
