@@ -367,7 +367,7 @@ def test_files_of_the_users_own_are_refused_and_stay(val, prep, tmp_path, name, 
 
 def test_a_smaller_limit_says_how_many_images_of_this_set_are_too_many(val, prep):
     before = unlocked(prep)
-    assert "holds 4 more images of this set than are asked for" in fails(1, SCRIPT, "resnet", val, prep, "--limit", "8")
+    assert "holds 4 images that are not asked for (first: ILSVRC2012_val_00000009.bin)" in fails(1, SCRIPT, "resnet", val, prep, "--limit", "8")
     assert unlocked(prep) == before
 
 
@@ -515,7 +515,7 @@ def test_pictures_replaced_between_two_shards_have_other_hashes_in_their_manifes
 
 def test_a_folder_of_another_data_set_is_not_emptied_unasked(val, prep, tmp_path):
     draw_images(tmp_path / "few", 2, first=20)
-    assert "12 of its 12 images are not in" in fails(1, SCRIPT, "resnet", tmp_path / "few", prep)
+    assert "holds 12 images that are not asked for" in fails(1, SCRIPT, "resnet", tmp_path / "few", prep)
     assert len(list(prep.glob("*.bin"))) == 12
     assert "2 made now" in succeeds(SCRIPT, "resnet", tmp_path / "few", prep, "--overwrite").stdout
     assert len(list(prep.glob("*.bin"))) == 2
