@@ -83,15 +83,8 @@ def ask_aclruntime(model, device, folder):
     return model._replace(input=model_input, outputs=outputs, batch_size=batch_size)
 
 
-def find_om_inputs(args, model):
-    # The layout that AIPP takes is not its graph's, and only a recipe tells of it.
-    inputs = prepared.find_inputs(args.input, model.input["dtype"], model.input["shape"], model.path, model.properties["recipe"],
-                                  args.limit, takes_any_layout(model))
-    prepared.require_content(inputs.files)
-    return inputs
-
-
 def takes_any_layout(model):
+    """The layout that AIPP takes is not its graph's, and only a recipe tells of it."""
     return model.input["dtype"] == "uint8" and not model.properties["recipe"]
 
 
@@ -262,7 +255,10 @@ def run_om(args, model, device, output):
         model = ask_aclruntime(model, args.devices[0], folder)
     if args.batchsize not in (None, model.batch_size):
         fail("%s: is made for batch size %d, not %d" % (model.path, model.batch_size, args.batchsize))
-    inputs = find_om_inputs(args, model) if args.input else None
+    inputs = args.input and prepared.find_inputs(args.input, model.input["dtype"], model.input["shape"], model.properties["recipe"],
+                                                 args.limit, takes_any_layout(model))
+    if inputs:
+        prepared.require_content(inputs.files)
     made_from = inference.made_from(args, model.sha256, inputs, ais_bench.versions(), device)
     front = ais_bench.ask_front_end(folder, inputs and len(args.devices) > 1)
     if front.strict:

@@ -227,8 +227,7 @@ def parse_args():
 
 def run_onnx(args, data, sha256, engine, device, output):
     model = open_model(args, data)
-    inputs = args.input and prepared.find_inputs(args.input, model.dtype, model.shape[1:], args.model,
-                                                 model.properties["recipe"], args.limit)
+    inputs = args.input and prepared.find_inputs(args.input, model.dtype, model.shape[1:], model.properties["recipe"], args.limit)
     made_from = inference.made_from(args, sha256, inputs, engine, device)
     if output:
         output.take()

@@ -343,7 +343,7 @@ def main():
     if args.tool == "amct" and model.input["dtype"] == "uint8":
         fail("%s: takes uint8 pixels, AMCT calibrates float32 inputs; quantise the float graph (and its float prep_dataset): "
              "run_atc.sh --aipp gives that one uint8 pixels" % args.onnx)
-    inputs = prepared.find_inputs(args.calibration, model.input["dtype"], model.input["shape"], args.onnx, model.recipe)
+    inputs = prepared.find_inputs(args.calibration, model.input["dtype"], model.input["shape"], model.recipe)
     made_from = dict({key: getattr(args, key) for key in ("images", "tool", "seed", "method", "reduce_range", "max_error",
                                                           "min_agreement")},
                      version=VERSION, source=model.sha256, calibration=inputs.content_hash(), vnni=machine.has_vnni(),

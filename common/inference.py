@@ -75,8 +75,8 @@ def are_results_kept(args, output, model_sha256, engine, device):
         inputs, model, want = None, summary["model"], summary["input"] is not None
         if args.input and want:  # what the summary says of a model with these very bytes is true of this one
             own = from_json(model["recipe"], output.summary_path) if model["recipe"] else None
-            inputs = prepared.find_inputs(args.input, model["input"]["dtype"], model["input"]["shape"], args.model, own,
-                                          args.limit, model.get("any_layout", False))
+            inputs = prepared.find_inputs(args.input, model["input"]["dtype"], model["input"]["shape"], own, args.limit,
+                                          model.get("any_layout", False))
             prepared.require_content(inputs.files)
         if bool(args.input) != want or made_from(args, model_sha256, inputs, engine, device) != summary["made_from"]:
             return False

@@ -23,7 +23,8 @@ CHANGED = "%s: is not what it was when it was looked at (damaged, or replaced)" 
 # A line of the manifest, a JSON list. source: path of the image. The hashes are XXH3-128, the stats files.stat_of; a bin_hash of
 # "" vouches for nothing: the .bin is still to be made.
 Image = collections.namedtuple("Image", "name source source_hash source_stat bin_hash bin_stat")
-# A file for a model. offset: where the values begin in it; image: what tells the picture, see image_of.
+# A file for a model. offset: where the values begin in it; image: what tells the picture from another of its name, the source's
+# hash, or where no manifest tells that, "bin:" and its own.
 Input = collections.namedtuple("Input", "name path bytes offset hash stat image")
 
 
@@ -93,8 +94,8 @@ def write_manifest(folder, images):
 class Inputs:
     """The files of --input in natural order of their names, each exactly one image for the model."""
 
-    def __init__(self, path, inputs, made_with, record, limit):
-        self.path, self.files, self.recipe, self.record, self.limit = path, inputs, made_with, record or {}, limit
+    def __init__(self, path, inputs, made_with, record):
+        self.path, self.files, self.recipe, self.record = path, inputs, made_with, record or {}
 
     def content_hash(self):
         """The identity of all of it: the names and the bytes."""
@@ -103,17 +104,11 @@ class Inputs:
     def summary(self):
         """What a summary says of the input."""
         return {"path": self.path, "images": len(self.files), "recipe": self.recipe and self.recipe.as_json(),
-                "limit": self.limit, "source": self.record.get("source"), "set_hash": self.record.get("set_hash"),
-                "shard": self.record.get("shard")}
+                **{key: self.record.get(key) for key in ("source", "set_hash", "shard")}}
 
 
-def image_of(image, bin_hash):
-    """What tells a picture from another of its name: its source's hash, or the .bin's where no manifest tells the source."""
-    return image.source_hash if image else "bin:" + bin_hash
-
-
-def find_inputs(text, dtype, shape, model_path, model_recipe=None, limit=None, any_layout=False):
-    """The Inputs of a folder, or of files separated by commas; exits at the first file that is not one image for the model.
+def find_inputs(text, dtype, shape, model_recipe=None, limit=None, any_layout=False):
+    """The Inputs of a folder, or of files in one, separated by commas; exits at the first that is not one image for the model.
 
     dtype: name; shape: of one image; model_recipe: the model's own Recipe or None. A folder with a manifest must be as that says.
     """
@@ -124,28 +119,23 @@ def find_inputs(text, dtype, shape, model_path, model_recipe=None, limit=None, a
         if not paths:
             fail("%s: no .bin or .npy files in it; imagenet_torch_preprocess.py makes them" % text)
     paths.sort(key=lambda path: natural(os.path.basename(path)))
-    made_with, record, manifests = None, None, {}
-    for folder in sorted({folder_of(path) for path in paths}):
-        record, manifests[folder] = read_prepared(folder, [path for path in paths if folder_of(path) == folder], whole)
-        if record:
-            own = recipe.from_json(record.get("recipe"), os.path.join(folder, RECIPE))
-            recipe.check_fits(own, folder, dtype, shape, model_recipe, any_layout)
-            if made_with and made_with != own:
-                fail("%s: was prepared otherwise than the rest of the inputs" % folder)
-            made_with = own
+    folders = {os.path.dirname(path) or "." for path in paths}
+    if len(folders) > 1:
+        fail("%s: are files of several folders; put them into one" % text)
+    [folder], made_with = folders, None
+    record, manifest = read_prepared(folder, paths, whole)
+    if record:
+        made_with = recipe.from_json(record.get("recipe"), os.path.join(folder, RECIPE))
+        recipe.check_fits(made_with, folder, dtype, shape, model_recipe, any_layout)
     found, paths = {}, paths[:limit]
     with command.progress(len(paths), "file", "look") as bar:
         for path in paths:
             name = image_name(path)
             if name in found:
                 fail("%s and %s would both give the result %s_0; rename one" % (found[name].path, path, name))
-            found[name] = check_input(path, name, manifests[folder_of(path)].get(name), dtype, tuple(shape))
+            found[name] = check_input(path, name, manifest.get(name), dtype, tuple(shape))
             bar.update(1)
-    return Inputs(text, list(found.values()), made_with, record if whole else None, limit)
-
-
-def folder_of(path):
-    return os.path.dirname(path) or "."
+    return Inputs(text, list(found.values()), made_with, record if whole else None)
 
 
 def read_prepared(folder, paths, whole):
@@ -172,8 +162,9 @@ def check_input(path, name, image, dtype, shape):
     if image is None:  # made by hand: its hash now stands for what it was made from
         data, status = files.read_with_stat(path)
         found, content = len(data), files.xxh(data)
+        picture = "bin:" + content
     else:  # read_into and require_content hold the bytes against what is recorded
-        found, status, content = os.stat(path).st_size, image.bin_stat, image.bin_hash
+        found, status, content, picture = os.stat(path).st_size, image.bin_stat, image.bin_hash, image.source_hash
     if path.lower().endswith(".npy"):
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -185,7 +176,7 @@ def check_input(path, name, image, dtype, shape):
     if found != offset + size:
         fail("%s: holds %d bytes; one image of the model's input, %s %s, has %d: made for another model, or truncated"
              % (path, found - offset, dtype, list(shape), size))
-    return Input(name, path, size, offset, content, status, image_of(image, content))
+    return Input(name, path, size, offset, content, status, picture)
 
 
 def read_into(row, source):

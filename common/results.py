@@ -23,7 +23,7 @@ RUN_KEYS = {"engine": str, "device": str, "precision": str, "batch_size": int, "
 
 # A folder with results. shard: [K, N] or None; summary: the object or None; sha256: of the summary
 Part = collections.namedtuple("Part", "path shard summary summary_path sha256")
-# The first output of an image. hash: XXH3-128, stat: files.stat_of, image: see prepared.image_of; each None where not recorded
+# The first output of an image. hash: XXH3-128, stat: files.stat_of, image: as prepared.Input; each None where not recorded
 Result = collections.namedtuple("Result", "name path outfmt hash stat image")
 
 

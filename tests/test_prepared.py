@@ -36,7 +36,7 @@ def by_hand(tmp_path):
 
 
 def find(folder, dtype="float32", shape=SHAPE, **options):
-    return prepared.find_inputs(str(folder), dtype, shape, "model.onnx", **options)
+    return prepared.find_inputs(str(folder), dtype, shape, **options)
 
 
 def refused(folder, **options):

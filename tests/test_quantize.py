@@ -245,7 +245,7 @@ def test_the_limits_of_poor_can_be_moved_and_the_price_is_told_in_any_case(net):
 def inputs_of(net):
     """(the float model as the script reads it, the images of its prep_dataset)"""
     model = graph.Graph(str(net / "net.onnx"))
-    found = prepared.find_inputs(str(net / "prep_dataset"), model.input["dtype"], model.input["shape"], model.path, model.recipe)
+    found = prepared.find_inputs(str(net / "prep_dataset"), model.input["dtype"], model.input["shape"], model.recipe)
     return model, found.files
 
 
