@@ -255,9 +255,10 @@ def run_om(args, model, device, output):
         model = ask_aclruntime(model, args.devices[0], folder)
     if args.batchsize not in (None, model.batch_size):
         fail("%s: is made for batch size %d, not %d" % (model.path, model.batch_size, args.batchsize))
-    inputs = args.input and prepared.find_inputs(args.input, model.input["dtype"], model.input["shape"], model.properties["recipe"],
-                                                 args.limit, takes_any_layout(model))
-    if inputs:
+    inputs = None
+    if args.input:
+        inputs = prepared.find_inputs(args.input, model.input["dtype"], model.input["shape"], model.properties["recipe"],
+                                      args.limit, takes_any_layout(model))
         prepared.require_content(inputs.files)
     made_from = inference.made_from(args, model.sha256, inputs, ais_bench.versions(), device)
     front = ais_bench.ask_front_end(folder, inputs and len(args.devices) > 1)

@@ -104,10 +104,15 @@ class Results:
             fail("%s: holds results and, beside them, %s; remove the stale ones" % (folder, min(folders - {self.folder})))
         self._require_equal_runs()
         for result in found:
-            self._add(result)
+            other = self.files.setdefault(result.name, result)
+            if other is not result:
+                fail("%s and %s: are results of the same image; remove the stale one" % (other.path, result.path))
+            if result.outfmt != found[0].outfmt:
+                fail("%s: is no .%s as %s, so of another run; remove the stale ones"
+                     % (result.path, found[0].outfmt.lower(), found[0].path))
         first, hashes = self.parts[0].summary or {}, [part.sha256 for part in self.parts]
         self.sha256 = hashes if len(hashes) > 1 and hashes[0] else hashes[0]
-        self.run = dict(recorded(self.parts[0]), engine=engine_of(self.parts[0]))
+        self.run = recorded(self.parts[0])
         self.dtype = self.classes = self.probabilities = self.background = None
         if is_ours(first):
             with files.as_written(self.parts[0].summary_path):
@@ -147,15 +152,6 @@ class Results:
             elif re.fullmatch("(device|shard).*_summary.json", name) and name[:-len("_summary.json")] not in names:
                 fail("%s: its results are missing%s" % (os.path.join(path, name), AGAIN))
 
-    def _add(self, result):
-        other = self.files.setdefault(result.name, result)
-        if other is not result:
-            fail("%s and %s: are results of the same image; remove the stale one" % (other.path, result.path))
-        first = next(iter(self.files.values()))
-        if result.outfmt != first.outfmt:
-            fail("%s: is no .%s as %s, so of another run; remove the stale ones"
-                 % (result.path, first.outfmt.lower(), first.path))
-
     def _require_equal_runs(self):
         """The parts must be of one run: everything but the device, the times and the share of the images."""
         first = self.parts[0]
@@ -163,10 +159,11 @@ class Results:
             own = (recorded(part)["input"] or {}).get("shard")
             if part.shard and own not in (None, part.shard):
                 fail("%s: is of shard %s by its summary" % (part.path, own))
-            for key, ours, theirs in zip(ALIKE, run_of(first), run_of(part)):
-                if ours != theirs:
+            theirs = run_of(part)
+            for key, ours in run_of(first).items():
+                if ours != theirs[key]:
                     fail("%s and %s: are of different %s (%s, %s); judge results of one run only, each ended"
-                         % (first.path, part.path, key, str(ours)[:90], str(theirs)[:90]))
+                         % (first.path, part.path, key, str(ours)[:90], str(theirs[key])[:90]))
 
     def _join_parts(self):
         """What several parts say of the device and the input, as one."""
@@ -257,11 +254,6 @@ def check_target(path, opened, inputs, ours, overwrite):
     files.check_output(path, list(inputs) + [part.summary_path for part in parts], ours, overwrite)
 
 
-def engine_of(part):
-    """What computed a Part's results, in words."""
-    return NOT_RECORDED if part.summary is None else recorded(part)["engine"] or OF_AIS_BENCH
-
-
 def om_of(summary):
     """The name of the .om in the command line that a summary of ais_bench alone tells, or None."""
     words = (summary or {}).get("args") or []
@@ -270,22 +262,20 @@ def om_of(summary):
 
 
 def recorded(part):
-    """The RUN_KEYS of a Part's summary; None where ais_bench alone wrote it, or nobody."""
-    return {key: part.summary[key] if is_ours(part.summary) else None for key in RUN_KEYS}
-
-
-ALIKE = ("engines", "precisions", "batch sizes", "models", "outputs", "packages", "recipes", "sets of images",
-         "folders of images")
+    """The RUN_KEYS of a Part's summary, the engine in words; the others None where ais_bench alone wrote it, or nobody."""
+    run = {key: part.summary[key] if is_ours(part.summary) else None for key in RUN_KEYS}
+    return dict(run, engine=NOT_RECORDED if part.summary is None else run["engine"] or OF_AIS_BENCH)
 
 
 def run_of(part):
-    """What must be the same in all parts of one run, in the order of ALIKE."""
+    """What must be the same in all parts of one run, by what it is called."""
     summary = recorded(part)
     model, images = summary["model"] or {}, summary["input"] or {}
-    made_with = images.get("recipe") and recipe.from_json(images["recipe"], part.summary_path).told()
-    return [engine_of(part), summary["precision"], summary["batch_size"], model.get("sha256") or om_of(part.summary),
-            summary["outputs"], summary["packages"], made_with, images.get("set_hash"),
-            os.path.basename(os.path.realpath(images["source"])) if images.get("source") else None]
+    return {"engines": summary["engine"], "precisions": summary["precision"], "batch sizes": summary["batch_size"],
+            "models": model.get("sha256") or om_of(part.summary), "outputs": summary["outputs"], "packages": summary["packages"],
+            "recipes": images.get("recipe") and recipe.from_json(images["recipe"], part.summary_path).told(),
+            "sets of images": images.get("set_hash"),
+            "folders of images": os.path.basename(os.path.realpath(images["source"])) if images.get("source") else None}
 
 
 def require_whole_shards(folder, shards):
