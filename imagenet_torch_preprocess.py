@@ -15,7 +15,6 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH=1 leaves it out
 from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
 
-import collections
 import contextlib
 import ctypes
 import functools
@@ -243,18 +242,11 @@ def main():
         return
     print("%s: %d of %d images ready for %s (%d made now, %d kept), %d other files left aside%s" % (
         folder, len(names) - len(unreadable), len(names), args.model_type, len(jobs) - len(unreadable), len(kept),
-        len(left_aside), ": " + summary_of(left_aside) if left_aside else ""))
+        len(left_aside), ": " + ", ".join(map(one_line, left_aside[:5])) if left_aside else ""))
     if removed:
         print("%s: %d files of images that are no longer wanted removed" % (folder, removed))
     if unreadable:
         fail("%d of %d images could not be read and have no .bin file (each is named above)" % (len(unreadable), len(names)))
-
-
-def summary_of(names):
-    """The first five files, and how many there are of each extension."""
-    kinds = collections.Counter(os.path.splitext(name.lstrip("."))[1].lower() or "without extension" for name in names)
-    return "%s%s (%s)" % (", ".join(one_line(name) for name in names[:5]), ", ..." if len(names) > 5 else "",
-                          ", ".join("%d %s" % (count, kind) for kind, count in kinds.most_common()))
 
 
 if __name__ == "__main__":

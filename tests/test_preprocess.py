@@ -280,11 +280,11 @@ def test_images_without_a_label_are_refused_before_work(val, tmp_path):
     assert "is a folder, not a label file" in fails(1, SCRIPT, "resnet", val, tmp_path / "new", "--labels", val)
 
 
-def test_files_left_aside_are_named_and_counted_by_extension(val, tmp_path):
+def test_files_left_aside_are_counted_and_the_first_named(val, tmp_path):
     for name in ("val_label.txt", ".DS_Store", "._x.JPEG", "a.heic", "b.HEIC", "c.heic"):
         (val / name).write_text("x")
     output = succeeds(SCRIPT, "resnet", val, tmp_path / "prep").stdout
-    assert "6 other files left aside: " in output and "3 .heic" in output and "a.heic" in output and "..." in output
+    assert "6 other files left aside: " in output and "a.heic" in output
 
 
 def test_pictures_that_are_no_data_are_left_aside(val, prep, tmp_path):
