@@ -34,7 +34,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 WARM_RUNS, FEWEST_RUNS = 20, 10  # of --seconds
 
 # input: {dtype, shape of an image}; outputs: [{name, dtype, shape}]; properties: as graph.described gives them
-Model = collections.namedtuple("Model", "path stat sha256 onnx_sha256 input outputs batch_size properties soc_version")
+Model = collections.namedtuple("Model", "path sha256 onnx_sha256 input outputs batch_size properties soc_version")
 Part = collections.namedtuple("Part", "device images summary times paths")  # what a device left
 
 
@@ -46,19 +46,18 @@ def read_om(path):
         fail("%s: is no .om; run_atc.sh makes it from the .onnx, and onnx_infer.py runs that" % path)
     if not os.path.isfile(path):
         fail("%s: no such .om file; run_atc.sh makes it" % path)
-    status, record, said = files.stat_of(os.stat(path)), files.record_of(path), path + ".json"
+    record, said, sha256 = files.record_of(path), path + ".json", files.sha256_of(path)
     if record is None:
         if os.path.lexists(said):
             fail("%s: is not as run_atc.sh writes it; compile again, or remove it if the .om is from elsewhere" % said)
-        return Model(path, status, files.sha256_of(path), None, None, None, None, graph.described({}, path), None)
+        return Model(path, sha256, None, None, None, None, graph.described({}, path), None)
     with files.as_written(said):
-        sha256 = record["sha256"] if record.get("stat") == status else files.sha256_of(path)
         if sha256 != record["sha256"]:
             fail("%s: is not the .om that run_atc.sh recorded in %s; compile again, or remove that if the .om is from elsewhere"
                  % (path, os.path.basename(said)))
         properties = {key: record[key] for key in ("precision", "weights", "weights_sha256", "calibration")}
         properties["recipe"] = record["recipe"] and recipe.from_json(record["recipe"], said)
-        model = Model(path, status, sha256, record["onnx_sha256"], record["input"], record["outputs"], int(record["batch_size"]),
+        model = Model(path, sha256, record["onnx_sha256"], record["input"], record["outputs"], int(record["batch_size"]),
                       properties, record["soc_version"])
         inference.check_outputs(path, model.outputs)
         if properties["recipe"]:
@@ -122,7 +121,7 @@ def run_ais_bench(args, front, model, inputs, output, loop):
     print(" ".join(shlex.quote(word) for word in shown), flush=True)
     # The same line, into the folder of its own, whose path must not depend on the current folder.
     words, begin = line(os.path.abspath(args.model), os.path.abspath(source or "."), work, dirname), time.time()
-    code, text = ais_bench.run_python(["-m", "ais_bench"] + words, output.partial, show=True, output=output)
+    code, text = ais_bench.run_python(["-m", "ais_bench"] + words, output.partial, output)
     seconds = time.time() - begin
     if code:
         fail("%s: ais_bench %s" % (args.model, ais_bench.reason(code, text)))
@@ -218,7 +217,7 @@ def summarise_devices(args, model, parts, seconds, inputs, **run):
     if model.soc_version and chip not in ("", model.soc_version):
         warn("%s: was compiled for %s, npu-smi shows %s" % (model.path, model.soc_version, chip))
     chip = chip or model.soc_version or "NPU"
-    about = graph.model_summary(model.path, model.stat[0], model.sha256, model.onnx_sha256, model.properties, model.input)
+    about = graph.model_summary(model.path, model.sha256, model.onnx_sha256, model.properties, model.input)
     left, times = parts[slowest].summary, parts[slowest].times
     return inference.summarise(
         args, times, engine="ais_bench %s" % (ais_bench.versions()["ais_bench"] or "of unknown version"),

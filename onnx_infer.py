@@ -243,7 +243,7 @@ def run_onnx(args, data, sha256, engine, device, output):
         args, times, made_from=made_from, engine=model.engine, device=model.device, batch_size=model.shape[0],
         filesinfo=inference.files_info(output, inputs, len(outputs), args.outfmt, hashes),
         precision=model.properties["precision"],
-        model=graph.model_summary(args.model, len(data), sha256, sha256, model.properties,
+        model=graph.model_summary(args.model, sha256, sha256, model.properties,
                                   {"dtype": model.dtype, "shape": model.shape[1:]}),
         input=inputs and inputs.summary(), outputs=outputs, probabilities=probabilities, wall=wall,
         packages={"onnxruntime": machine.version("onnxruntime")})

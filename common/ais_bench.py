@@ -36,10 +36,10 @@ def versions():
     return {name: machine.version(name) for name in ("ais_bench", "aclruntime")}
 
 
-def run_python(words, folder, show=False, output=None):
+def run_python(words, folder, output=None):
     """(exit code, what it wrote) of Python in a folder of its own: before 3.11 it imports from the current one first.
 
-    show: its standard output appears as it comes. output: it holds this Output's lock as long as it lives, maybe longer than we.
+    output: it holds this Output's lock as long as it lives, maybe longer than we, and its standard output appears as it comes.
     """
     # No entry of PYTHONPATH may mean the current folder, whose re.py would then be Python's; CANN's set_env.sh leaves one.
     entries = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
@@ -57,7 +57,7 @@ def run_python(words, folder, show=False, output=None):
             while process.returncode is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.2)
-                if show:
+                if output:
                     sys.stdout.write(reader.read().decode("utf-8", "replace"))
                     sys.stdout.flush()
         finally:

@@ -63,7 +63,7 @@ def is_same(path, recorded_hash, recorded_stat):
 
 @contextlib.contextmanager
 def naming(path):
-    """An OSError within, of a write that knows only a number for one, names this file."""
+    """An OSError within names this file: a read or write itself knows only a descriptor's number."""
     try:
         yield
     except OSError as error:
@@ -112,11 +112,11 @@ def read_json(path, most=1 << 28):
 
 def peek_json(path):
     """The object in a JSON file, or {} where there is none: for what may be there, and may be ours."""
-    try:
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         content = json.loads(read(path, 1 << 28).decode())
-    except (OSError, ValueError, RecursionError):
-        content = None
-    return content if isinstance(content, dict) else {}
+        if isinstance(content, dict):
+            return content
+    return {}
 
 
 @contextlib.contextmanager
@@ -255,9 +255,7 @@ def is_recorded(path):
     record = record_of(path)
     if record is None:
         return not os.path.lexists(path) and not os.path.lexists(path + ".json")
-    if not os.path.exists(path):
-        return True
-    return record["sha256"] is None or stat_of(os.stat(path)) == record.get("stat") or sha256_of(path) == record["sha256"]
+    return not os.path.exists(path) or record["sha256"] in (None, sha256_of(path))
 
 
 def is_kept(path, made_from):
@@ -273,8 +271,7 @@ def begin_recorded(path, made_from):
 
 def finish_recorded(path, made_from, **more):
     """Write the record of an artefact that is there: its SHA-256, all that it was made from, and more that later stages want."""
-    record = {"record": RECORD, "sha256": sha256_of(path), "stat": stat_of(os.stat(path)), "made_from": made_from}
-    write(path + ".json", as_json(dict(record, **more), 1))
+    write(path + ".json", as_json(dict(more, record=RECORD, sha256=sha256_of(path), made_from=made_from), 1))
 
 
 def write_recorded(path, data, made_from, **more):

@@ -1,5 +1,6 @@
 """An ONNX file: what it takes and gives, and what it says of itself in its metadata_props."""
 import json
+import os
 
 from common import files, recipe
 from common.command import fail, first_line
@@ -67,8 +68,9 @@ def with_properties(proto, properties):
     return proto.SerializeToString()
 
 
-def model_summary(path, data_bytes, sha256, onnx_sha256, said, model_input):
+def model_summary(path, sha256, onnx_sha256, said, model_input):
     """What a summary says of a model. said: as described() gives it; model_input: its input, {dtype, shape of one image}."""
-    return {"path": path, "bytes": data_bytes, "sha256": sha256, "onnx_sha256": onnx_sha256, "weights": said["weights"],
-            "weights_sha256": said["weights_sha256"], "recipe": said["recipe"] and said["recipe"].as_json(),
-            "calibration": said["calibration"], "input": {"dtype": model_input["dtype"], "shape": list(model_input["shape"])}}
+    return {"path": path, "bytes": os.path.getsize(path), "sha256": sha256, "onnx_sha256": onnx_sha256,
+            "weights": said["weights"], "weights_sha256": said["weights_sha256"], "calibration": said["calibration"],
+            "recipe": said["recipe"] and said["recipe"].as_json(),
+            "input": {"dtype": model_input["dtype"], "shape": list(model_input["shape"])}}
