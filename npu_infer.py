@@ -201,7 +201,7 @@ def copy_ms(summary, key):
     return float(figures["mean"]) if figures.get("count") else None
 
 
-def summarise_devices(args, model, parts, seconds, inputs, **run):
+def summarise_devices(args, model, parts, seconds, inputs, output, hashes, **run):
     """The summary of all devices: the images a second of all together, the times of the slowest."""
     figures = [inference.performance(part.times, model.batch_size) for part in parts]
     slowest = max(range(len(parts)), key=lambda index: figures[index]["mean_ms"])
@@ -220,13 +220,13 @@ def summarise_devices(args, model, parts, seconds, inputs, **run):
     about = graph.model_summary(model.path, model.sha256, model.onnx_sha256, model.properties, model.input)
     left, times = parts[slowest].summary, parts[slowest].times
     return inference.summarise(
-        args, times, engine="ais_bench %s" % (ais_bench.versions()["ais_bench"] or "of unknown version"),
+        args, times, inputs, output, hashes, engine="ais_bench %s" % (ais_bench.versions()["ais_bench"] or "of unknown version"),
         device=chip if len(parts) == 1 else "%d x %s" % (len(parts), chip), devices=devices,
         batch_size=model.batch_size, performance=dict(figures[slowest], images_per_second=total, interval95=interval),
         NPU_compute_time=left["NPU_compute_time"], H2D_latency=left.get("H2D_latency"), D2H_latency=left.get("D2H_latency"),
         h2d_ms=copy_ms(left, "H2D_latency"), d2h_ms=copy_ms(left, "D2H_latency"), npu=npu,
         precision=model.properties["precision"], model=dict(about, any_layout=True) if takes_any_layout(model) else about,
-        input=inputs and inputs.summary(), outputs=model.outputs, vnni=None, packages=ais_bench.versions(),
+        outputs=model.outputs, vnni=None, packages=ais_bench.versions(),
         # How long ais_bench waits for files and for the disk it does not tell; the seconds include loading the model.
         wall=inputs and {"seconds": seconds, "images_per_second": len(inputs.files) / seconds, "reading": None,
                          "computing": sum(times) / 1000, "writing": None, "resumed": False}, **run)
@@ -277,8 +277,8 @@ def run_om(args, model, device, output):
         os.replace(path, os.path.join(folder, name))
         data, status = files.read_with_stat(os.path.join(folder, name))
         hashes[name] = [files.xxh(data), status]
-    summary = summarise_devices(args, model, parts, seconds, inputs, made_from=made_from, probabilities=probabilities,
-                        filesinfo=inference.files_info(output, inputs, len(model.outputs), args.outfmt, hashes))
+    summary = summarise_devices(args, model, parts, seconds, inputs, output, hashes, made_from=made_from,
+                                probabilities=probabilities)
     output.publish(summary, hashes)
     inference.show(summary, output if args.output else None)
 

@@ -240,12 +240,11 @@ def run_onnx(args, data, sha256, engine, device, output):
             output.discard()
         raise
     summary = inference.summarise(
-        args, times, made_from=made_from, engine=model.engine, device=model.device, batch_size=model.shape[0],
-        filesinfo=inference.files_info(output, inputs, len(outputs), args.outfmt, hashes),
-        precision=model.properties["precision"],
+        args, times, inputs, output, hashes, made_from=made_from, engine=model.engine, device=model.device,
+        batch_size=model.shape[0], precision=model.properties["precision"],
         model=graph.model_summary(args.model, sha256, sha256, model.properties,
                                   {"dtype": model.dtype, "shape": model.shape[1:]}),
-        input=inputs and inputs.summary(), outputs=outputs, probabilities=probabilities, wall=wall,
+        outputs=outputs, probabilities=probabilities, wall=wall,
         packages={"onnxruntime": machine.version("onnxruntime")})
     if output:
         output.publish(summary, hashes)

@@ -119,9 +119,9 @@ def result_name(name, index, outfmt):
 
 
 def files_info(output, inputs, outputs, outfmt, hashes):
-    """ais_bench's filesinfo, with the picture (image) and what vouches for each result (hashes: [XXH3-128, stat_of] a file).
+    """ais_bench's filesinfo, with the picture (image) and what vouches for each result (hashes).
 
-    hashes: {file name: [XXH3-128, stat_of]}, or None where nothing is written (no --output).
+    hashes: {file name: [XXH3-128, stat_of]}; empty where nothing is written (no --output).
     """
     sources = [(each.name, each.path, each.image) for each in inputs.files] if inputs else [(PURE, PURE, None)]
     info = {}
@@ -132,11 +132,12 @@ def files_info(output, inputs, outputs, outfmt, hashes):
     return info
 
 
-def summarise(args, times, **run):
-    """ais_bench's keys, then what this run was. times: milliseconds of all runs (of the slowest device); run: the other keys, of
-    which NPU_compute_time, H2D_latency, D2H_latency, throughput and performance have defaults that follow from the times."""
+def summarise(args, times, inputs, output, hashes, **run):
+    """ais_bench's keys, then what this run was. times: milliseconds of all runs (of the slowest device); hashes: as files_info
+    takes them; run: the other keys, of which those that follow from the times have defaults."""
     figures = run.get("performance") or performance(times, run["batch_size"])
-    summary = {"filesinfo": {}, "NPU_compute_time": statistics(times), "H2D_latency": statistics([]),
+    summary = {"filesinfo": files_info(output, inputs, len(run["outputs"]), args.outfmt, hashes),
+               "input": inputs and inputs.summary(), "NPU_compute_time": statistics(times), "H2D_latency": statistics([]),
                "D2H_latency": statistics([]), "throughput": figures["images_per_second"], "npu_compute_time_list": times,
                "args": sys.argv, "pid": os.getpid(), "schema": results.SCHEMA,
                "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
