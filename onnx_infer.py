@@ -89,9 +89,6 @@ def session_input(args, session):
         fail("%s: its input %s is a %s; known are %s" % (args.model, name, kind, " ".join(DTYPES)))
     if len(shape) < 2 or not all(isinstance(side, int) and side > 0 for side in shape[1:]) or shape[0] == 0:
         fail("%s: its input %s has shape %s; only the batch may be open" % (args.model, name, shape))
-    scores_shape, batch_side = session.get_outputs()[0].shape, shape[0]
-    if len(scores_shape) != 2 or isinstance(scores_shape[1], str) and scores_shape[1] == batch_side:
-        fail("%s: its first output has shape %s; scores are of shape (batch, classes)" % (args.model, scores_shape))
     if not isinstance(shape[0], int) or shape[0] < 0:
         shape[0] = args.batchsize or 1
     elif args.batchsize not in (None, shape[0]):
