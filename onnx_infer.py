@@ -66,17 +66,10 @@ def open_model(args, data):
     properties = graph.described(session.get_modelmeta().custom_metadata_map, args.model)
     if properties["recipe"]:
         recipe.check_fits(properties["recipe"], args.model, dtype, shape[1:])
+    on_cpu = provider == "CPUExecutionProvider"
+    device = "%s, %d threads" % (machine.cpu_name(), args.threads) if on_cpu else args.provider
     return Model(args.model, session, session.get_inputs()[0].name, session.get_outputs(), dtype, shape,
-                 "onnxruntime %s %s" % (onnxruntime.__version__, provider),
-                 device_of(args, session, provider, provider_options), properties)
-
-
-def device_of(args, session, provider, provider_options):
-    if provider == "CPUExecutionProvider":
-        return "%s, %d threads" % (machine.cpu_name(), args.threads)
-    known = dict(session.get_provider_options().get(provider, {}), **provider_options)
-    which = known.get("device_type") or known.get("device_id") or "default device"
-    return machine.cpu_name() if which == "CPU" else "%s %s" % (provider.replace("ExecutionProvider", ""), which)
+                 "onnxruntime %s %s" % (onnxruntime.__version__, provider), device, properties)
 
 
 def session_input(args, session):
