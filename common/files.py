@@ -21,7 +21,6 @@ from common.command import fail, first_line, one_line
 LARGEST = 1 << 31  # bytes of any file that is read whole: protobuf's limit for a graph
 AGAIN = "; if these scripts made it, remove it and run that stage again"
 TEMPORARY = re.compile(r"\.resnet34\.[0-9a-f]{16}\.tmp")  # not of the file's own name, which may be as long as a name may be
-RECORD = 1  # of the JSON beside an artefact
 LOCK_SECONDS = 2  # the workers of a killed run need a moment to see that it is gone
 
 
@@ -246,8 +245,7 @@ def check_output(path, inputs=(), ours=None, overwrite=False):
 def record_of(path):
     """What the JSON beside an artefact says, or None where there is none of ours: see write_recorded."""
     record = peek_json(path + ".json")
-    return record if record.get("record") == RECORD and isinstance(record.get("made_from"), dict) \
-        and "sha256" in record else None
+    return record if isinstance(record.get("made_from"), dict) and "sha256" in record else None
 
 
 def is_recorded(path):
@@ -266,12 +264,12 @@ def is_kept(path, made_from):
 
 def begin_recorded(path, made_from):
     """Write the record of an artefact that is to be made: from now on what is there is ours, but not kept."""
-    write(path + ".json", as_json({"record": RECORD, "sha256": None, "made_from": made_from}, 1))
+    write(path + ".json", as_json({"sha256": None, "made_from": made_from}, 1))
 
 
 def finish_recorded(path, made_from, **more):
     """Write the record of an artefact that is there: its SHA-256, all that it was made from, and more that later stages want."""
-    write(path + ".json", as_json(dict(more, record=RECORD, sha256=sha256_of(path), made_from=made_from), 1))
+    write(path + ".json", as_json(dict(more, sha256=sha256_of(path), made_from=made_from), 1))
 
 
 def write_recorded(path, data, made_from, **more):
