@@ -278,7 +278,7 @@ def run_om(args, model, device, output):
     summary = summarise_devices(args, model, parts, seconds, inputs, output, hashes, made_from=made_from,
                                 probabilities=probabilities)
     output.publish(summary, hashes)
-    inference.show(summary, output if args.output else None)
+    inference.show(args, summary, output)
 
 
 def main():

@@ -18,6 +18,7 @@ from common import command  # first, so that Ctrl-C while the rest is loaded end
 import collections
 import math
 import re
+import tempfile
 import time
 
 import numpy as np
@@ -147,7 +148,7 @@ def infer(args, model, inputs, output):
     """All files through the session. Returns (times, outputs as described, probabilities, {file name: what vouches}, wall)."""
     size, batch = model.shape[0], np.empty(model.shape, np.dtype(model.dtype).newbyteorder("<"))
     groups = [inputs.files[first:first + size] for first in range(0, len(inputs.files), size)]
-    lines = list(output.lines) if output else []
+    lines = list(output.lines)
     if lines:
         print("going on after batch %d of %d, where an earlier run was stopped" % (len(lines), len(groups)))
     if len(lines) < len(groups) and args.warmup_count:
@@ -165,18 +166,16 @@ def infer(args, model, inputs, output):
             outputs = compute(model, batch, args.loop, times)
             start = time.perf_counter()
             wall["computing"] += sum(times) / 1000
-            line = {"times": times, "outputs": describe_outputs(model, outputs), "files": {}}
+            line = {"times": times, "outputs": describe_outputs(model, outputs)}
             rows = outputs[0][:len(groups[index])]
             if args.outfmt == "TXT":
                 flattened = inference.require_text_holds(model.path, rows, index * size, flattened)
             line["flattened"], line["probabilities"] = flattened, scores.are_probabilities(rows)
-            if output:
-                line["files"] = write_batch(output, groups[index], outputs, args.outfmt)
+            line["files"] = write_batch(output, groups[index], outputs, args.outfmt)
             wall["writing"] += time.perf_counter() - start
             wall["seconds"] = time.perf_counter() - begin
             lines.append(dict(line, wall=dict(wall)))
-            if output:
-                output.journal(lines[-1])
+            output.journal(lines[-1])
             bar.update(len(groups[index]))
     hashes = {name: state for line in lines for name, state in line["files"].items()}
     wall.update(images_per_second=len(inputs.files) / max(wall["seconds"], 1e-9), resumed=resumed)
@@ -193,7 +192,7 @@ def pure_inference(args, model, output):
         runs = max(FEWEST_RUNS, math.ceil(1000 * args.seconds / float(np.median(warm))))
     outputs = compute(model, batch, runs, times)
     described, hashes = describe_outputs(model, outputs), {}
-    for index, values in enumerate(outputs if output else []):
+    for index, values in enumerate(outputs):
         name = inference.result_name(inference.PURE, index, args.outfmt)
         hashes[name] = output.write_result(name, scores.encode(values, args.outfmt))
     return times, described, scores.are_probabilities(outputs[0]), hashes, None
@@ -219,15 +218,13 @@ def run_onnx(args, data, sha256, engine, device, output):
     model = open_model(args, data)
     inputs = args.input and prepared.find_inputs(args.input, model.dtype, model.shape[1:], model.properties["recipe"], args.limit)
     made_from = inference.made_from(args, sha256, inputs, engine, device)
-    if output:
-        output.take()
-        output.resume(made_from, afresh=not inputs)  # pure inference is measured in one go
+    output.take()
+    output.resume(made_from, afresh=not inputs)  # pure inference is measured in one go
     try:
         times, outputs, probabilities, hashes, wall = (infer(args, model, inputs, output) if inputs
                                                        else pure_inference(args, model, output))
     except command.Failure:
-        if output:
-            output.discard()
+        output.discard()
         raise
     summary = inference.summarise(
         args, times, inputs, output, hashes, made_from=made_from, engine=model.engine, device=model.device,
@@ -236,9 +233,8 @@ def run_onnx(args, data, sha256, engine, device, output):
                                   {"dtype": model.dtype, "shape": model.shape[1:]}),
         outputs=outputs, probabilities=probabilities, wall=wall,
         packages={"onnxruntime": machine.version("onnxruntime")})
-    if output:
-        output.publish(summary, hashes)
-    inference.show(summary, output)
+    output.publish(summary, hashes)
+    inference.show(args, summary, output)
 
 
 def main():
@@ -248,13 +244,13 @@ def main():
     data = graph.read_graph(args.model)
     sha256 = files.sha256(data)
     engine, device = {"onnxruntime": machine.version("onnxruntime"), "provider": args.provider}, {"threads": args.threads}
-    output = publishing.Output(args.output, args.output_dirname) if args.output else None
-    if output:
+    with tempfile.TemporaryDirectory(prefix="onnx_infer-") as nowhere:
+        output = publishing.Output(args.output or nowhere, args.output_dirname)
         if inference.are_results_kept(args, output, sha256, engine, device):
             return 0
         if args.check:
             return 1
-    return run_onnx(args, data, sha256, engine, device, output)
+        run_onnx(args, data, sha256, engine, device, output)
 
 
 if __name__ == "__main__":

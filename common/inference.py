@@ -72,19 +72,19 @@ def are_results_kept(args, output, model_sha256, engine, device):
     if args.overwrite or not summary or summary["made_from"].get("model") != model_sha256:
         return False
     with files.as_written(output.summary_path):
-        inputs, model, want = None, summary["model"], summary["input"] is not None
-        if args.input and want:  # what the summary says of a model with these very bytes is true of this one
+        inputs, model = None, summary["model"]
+        if bool(args.input) != bool(summary["input"]):
+            return False
+        if args.input:  # what the summary says of a model with these very bytes is true of this one
             own = from_json(model["recipe"], output.summary_path) if model["recipe"] else None
             inputs = prepared.find_inputs(args.input, model["input"]["dtype"], model["input"]["shape"], own, args.limit,
                                           model.get("any_layout", False))
             prepared.require_content(inputs.files)
-        if bool(args.input) != want or made_from(args, model_sha256, inputs, engine, device) != summary["made_from"]:
-            return False
-        if not output.is_whole(summary):
-            return False
-        output.settle()
-        print("kept: %s, %s on %s, of just this model and input" % (output.folder, summary["engine"], summary["device"]))
-    return True
+        kept = made_from(args, model_sha256, inputs, engine, device) == summary["made_from"] and output.is_whole(summary)
+        if kept:
+            output.settle()
+            print("kept: %s, %s on %s, of just this model and input" % (output.folder, summary["engine"], summary["device"]))
+        return kept
 
 
 # ---- figures ----
@@ -119,14 +119,11 @@ def result_name(name, index, outfmt):
 
 
 def files_info(output, inputs, outputs, outfmt, hashes):
-    """ais_bench's filesinfo, with the picture (image) and what vouches for each result (hashes).
-
-    hashes: {file name: [XXH3-128, stat_of]}; empty where nothing is written (no --output).
-    """
+    """ais_bench's filesinfo, with the picture (image) and what vouches for each result (hashes: {name: [XXH3-128, stat_of]})."""
     sources = [(each.name, each.path, each.image) for each in inputs.files] if inputs else [(PURE, PURE, None)]
     info = {}
     for index, (name, path, image) in enumerate(sources):
-        names = [result_name(name, number, outfmt) for number in range(outputs)] if hashes else []
+        names = [result_name(name, number, outfmt) for number in range(outputs)]
         info[str(index)] = {"infiles": [path], "outfiles": [os.path.join(output.folder, each) for each in names],
                             "image": image, "hashes": [hashes[each] for each in names]}
     return info
@@ -147,7 +144,7 @@ def summarise(args, times, inputs, output, hashes, **run):
     return dict(summary, packages=packages, **run)
 
 
-def show(summary, output):
+def show(args, summary, output):
     """The lines for the terminal."""
     figures, wall = summary["performance"], summary["wall"]
     print("engine: %s on %s" % (summary["engine"], summary["device"]))
@@ -157,7 +154,7 @@ def show(summary, output):
     if wall:
         parts = ["%s %.1f" % (key, wall[key]) for key in ("reading", "computing", "writing") if wall[key] is not None]
         print("end to end: %.2f images/s (%.1f s: %s)" % (wall["images_per_second"], wall["seconds"], ", ".join(parts)))
-    if output:
+    if args.output:
         print("results: %s" % output.folder)
 
 
