@@ -92,14 +92,6 @@ def session_input(args, session):
 
 # ---- the runs: one thread reads, computes and writes, for ONNX Runtime's own threads need all the cores that there are ----
 
-def read_batch(group, batch):
-    """Fill an array of the model's shape; a last short group is padded with its first file, as ais_bench pads."""
-    rows = batch.reshape(len(batch), -1).view(np.uint8)
-    for row, source in zip(rows, group):
-        prepared.read_into(row, source)
-    rows[len(group):] = rows[0]
-
-
 def read_ahead(group):
     """Let the kernel read the next files during the computation."""
     for source in group:
@@ -148,11 +140,11 @@ def infer(args, model, inputs, output):
     """All files through the session. Returns (times, outputs as described, probabilities, {file name: what vouches}, wall)."""
     size, batch = model.shape[0], np.empty(model.shape, np.dtype(model.dtype).newbyteorder("<"))
     groups = [inputs.files[first:first + size] for first in range(0, len(inputs.files), size)]
-    lines = list(output.lines)
+    lines = output.lines
     if lines:
         print("going on after batch %d of %d, where an earlier run was stopped" % (len(lines), len(groups)))
     if len(lines) < len(groups) and args.warmup_count:
-        read_batch(groups[len(lines)], batch)
+        prepared.read_batch(groups[len(lines)], batch)
         compute(model, batch, args.warmup_count, [])
     wall = dict(lines[-1]["wall"]) if lines else dict.fromkeys(("seconds", "reading", "computing", "writing"), 0.0)
     flattened = lines[-1]["flattened"] if lines else 0
@@ -160,7 +152,7 @@ def infer(args, model, inputs, output):
     with command.progress(len(inputs.files), "file", "infer", min(len(lines) * size, len(inputs.files))) as bar:
         for index in range(len(lines), len(groups)):
             start, times = time.perf_counter(), []
-            read_batch(groups[index], batch)
+            prepared.read_batch(groups[index], batch)
             read_ahead(groups[index + 1] if index + 1 < len(groups) else [])
             wall["reading"] += time.perf_counter() - start
             outputs = compute(model, batch, args.loop, times)
@@ -174,8 +166,7 @@ def infer(args, model, inputs, output):
             line["files"] = write_batch(output, groups[index], outputs, args.outfmt)
             wall["writing"] += time.perf_counter() - start
             wall["seconds"] = time.perf_counter() - begin
-            lines.append(dict(line, wall=dict(wall)))
-            output.journal(lines[-1])
+            output.journal(dict(line, wall=dict(wall)))
             bar.update(len(groups[index]))
     hashes = {name: state for line in lines for name, state in line["files"].items()}
     wall.update(images_per_second=len(inputs.files) / max(wall["seconds"], 1e-9), resumed=resumed)

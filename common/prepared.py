@@ -163,7 +163,7 @@ def check_input(path, name, image, dtype, shape):
         data, status = files.read_with_stat(path)
         found, content = len(data), files.xxh(data)
         picture = "bin:" + content
-    else:  # read_into and require_content hold the bytes against what is recorded
+    else:  # read_batch and require_content hold the bytes against what is recorded
         found, status, content, picture = os.stat(path).st_size, image.bin_stat, image.bin_hash, image.source_hash
     if path.lower().endswith(".npy"):
         try:
@@ -179,12 +179,16 @@ def check_input(path, name, image, dtype, shape):
     return Input(name, path, size, offset, content, status, picture)
 
 
-def read_into(row, source):
-    """Fill a row of bytes (uint8, 1-d) with an Input's values; exits where the file is not what was recorded of it."""
-    data, status = files.read_with_stat(source.path)
-    if status != source.stat and files.xxh(data) != source.hash:
-        fail(CHANGED % source.path)
-    row[:] = np.frombuffer(data, np.uint8, source.bytes, source.offset)
+def read_batch(inputs, batch):
+    """Fill an array (batch size, ...) with Inputs' values; a short group is padded with its first, as ais_bench pads. Exits where
+    a file is not what was recorded of it."""
+    rows = batch.reshape(len(batch), -1).view(np.uint8)
+    for row, source in zip(rows, inputs):
+        data, status = files.read_with_stat(source.path)
+        if status != source.stat and files.xxh(data) != source.hash:
+            fail(CHANGED % source.path)
+        row[:] = np.frombuffer(data, np.uint8, source.bytes, source.offset)
+    rows[len(inputs):] = rows[0]
 
 
 def require_content(inputs):

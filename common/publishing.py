@@ -81,6 +81,7 @@ class Output:
         self.progress = open(path, "ab", 0)
 
     def journal(self, line):
+        self.lines.append(line)
         with files.naming(self.progress.name):
             files.write_bytes(self.progress, files.as_json(line))
 

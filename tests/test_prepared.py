@@ -46,9 +46,9 @@ def refused(folder, **options):
 
 
 def read(source):
-    row = np.zeros(source.bytes, np.uint8)
-    prepared.read_into(row, source)
-    return row.tobytes()
+    batch = np.zeros((1, source.bytes), np.uint8)
+    prepared.read_batch([source], batch)
+    return batch.tobytes()
 
 
 def rewrite(path, change):
