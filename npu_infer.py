@@ -92,20 +92,18 @@ def run_ais_bench(args, front, model, inputs, output, loop):
     work, dirname, source = os.path.abspath(os.path.join(output.partial, "run")), os.path.basename(output.folder), args.input
     shutil.rmtree(work, ignore_errors=True)
     os.mkdir(work, 0o750)
-    devices = args.devices
 
     def spelled(name):
         return "--" + name.replace("_", front.separator)
 
-    if inputs:
-        options = ["--outfmt", args.outfmt] + (["--loop", str(loop)] if loop > 1 else [])
-        if not os.path.isdir(source) or args.limit is not None:
-            source = ais_bench.linked(inputs, os.path.join(output.partial, "input"), front.strict)
-    else:
-        options = ["--outfmt", args.outfmt] if args.outfmt != "BIN" else []
-    if devices != [0]:
-        options += ["--device", ",".join(map(str, devices))]
-    if len(devices) > 1 and inputs:
+    if inputs and (args.limit is not None or not os.path.isdir(source)):
+        source = ais_bench.linked(inputs, os.path.join(output.partial, "input"), front.strict)
+    options = ["--outfmt", args.outfmt] if inputs or args.outfmt != "BIN" else []
+    if inputs and loop > 1:
+        options += ["--loop", str(loop)]
+    if args.devices != [0]:
+        options += ["--device", ",".join(map(str, args.devices))]
+    if inputs and len(args.devices) > 1:
         options += front.divide  # 0.0.2 has no such option and always divides
     if args.warmup_count != 1:
         options += [spelled("warmup_count"), str(args.warmup_count)]
@@ -123,20 +121,20 @@ def run_ais_bench(args, front, model, inputs, output, loop):
     seconds = time.time() - begin
     if code:
         fail("%s: ais_bench %s" % (args.model, ais_bench.reason(code, text)))
-    return [read_part(args, os.path.join(work, dirname), devices, index) for index in range(len(devices))], seconds
+    return [read_part(args, os.path.join(work, dirname), index) for index in range(len(args.devices))], seconds
 
 
-def read_part(args, base, devices, index):
+def read_part(args, base, index):
     """What one device left, by its summary; exits where anything is missing."""
-    device = devices[index]
-    if len(devices) > 1:
+    device, several = args.devices[index], len(args.devices) > 1
+    if several:
         base = os.path.join(base, "device%d" % device)
         if not os.path.exists(base + "_summary.json"):  # newer ones count the devices too
             base += "_%d" % index
     path = base + "_summary.json"
     if not os.path.isfile(path) or not os.path.isdir(base):
         fail("%s: ais_bench ended with exit code 0, but %s"
-             % (args.model, "the part of device %d is missing" % device if len(devices) > 1 else "left no summary"))
+             % (args.model, "the part of device %d is missing" % device if several else "left no summary"))
     with files.as_written(path):
         summary = files.read_json(path, 1 << 29)
         times = [float(time) for time in summary["npu_compute_time_list"]]
