@@ -59,7 +59,7 @@ class Output:
             remove(os.path.join(self.folder, name))
 
     def take(self):
-        """Be the one writer; made for good by publish, given back by discard or keep."""
+        """Be the one writer; made for good by publish, given back by discard."""
         os.makedirs(os.path.dirname(self.folder) or ".", exist_ok=True)
         os.makedirs(self.partial, 0o750, exist_ok=True)
         os.chmod(self.partial, 0o750)  # newer ais_bench writes only where others cannot read
