@@ -35,7 +35,7 @@ WARM_RUNS, FEWEST_RUNS = 20, 10  # of --seconds
 
 # input: {dtype, shape of an image}; outputs: [{name, dtype, shape}]; properties: as graph.described gives them
 Model = collections.namedtuple("Model", "path sha256 onnx_sha256 input outputs batch_size properties soc_version")
-Part = collections.namedtuple("Part", "device images summary times paths")  # what a device left
+Part = collections.namedtuple("Part", "device summary times paths")  # what a device left
 
 
 # ---- the model and the inputs ----
@@ -140,8 +140,7 @@ def read_part(args, base, index):
         times = [float(time) for time in summary["npu_compute_time_list"]]
         if not (min(times) >= 0 and 0 < np.mean(times) < 1e12 and 0 < summary["throughput"] < 1e12):
             fail("%s: the times that ais_bench left are none" % path)
-        images = [name for info in summary["filesinfo"].values() for name in info["infiles"] if args.input]
-    return Part(device, images, summary, times, [os.path.join(base, name) for name in sorted(os.listdir(base))])
+    return Part(device, summary, times, [os.path.join(base, name) for name in sorted(os.listdir(base))])
 
 
 def find_results(args, model, parts, inputs):
@@ -154,11 +153,6 @@ def find_results(args, model, parts, inputs):
         batch_size = int(round(part.summary["throughput"] * float(np.mean(part.times)) / 1000))
         if batch_size != model.batch_size:
             fail("%s: ais_bench ran it with batch size %d, not %d" % (model.path, batch_size, model.batch_size))
-        # A file that is no image of this model counts as several images, or as a part of one: then there are more or fewer runs.
-        runs = math.ceil(len(part.images) / batch_size) * args.loop
-        if inputs and len(part.times) != runs:
-            fail("%s: device %d ran %d times for %d images at batch size %d, not %d times: the files are not its images"
-                 % (model.path, part.device, len(part.times), len(part.images), batch_size, runs))
         for path in part.paths:
             name = os.path.basename(path)
             if name not in known:

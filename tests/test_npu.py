@@ -209,9 +209,7 @@ def test_single_files_and_npy_files_are_taken(infer, house, tmp_path):
     ("torn:4", "0", "ILSVRC2012_val_"), ("device:1", "0,1", "failed with exit code 1"),
     ("device0:1", "0,1", "the part of device 1 is missing")])
 def test_what_fails_is_a_sentence_and_nothing_has_its_final_name(trouble, device, said, infer):
-    # Half of the files of a "missing" one were run, so the count of runs would tell, too: that sentence is as good.
-    sentence = infer(1, device=device, STANDIN_FAIL=trouble)
-    assert said in sentence or (trouble.startswith("missing") and "ran 1 times" in sentence), sentence
+    assert said in infer(1, device=device, STANDIN_FAIL=trouble)
 
 
 @pytest.mark.parametrize("generation", ["0.0.2", "2026"])
