@@ -147,12 +147,10 @@ def read_prepared(folder, paths, whole):
         fail("%s: was prepared by another version of the suite, or is not whole%s" % (folder, REMEDY))
     manifest = read_manifest(folder)
     names = {os.path.basename(path)[:-4] for path in paths}
-    strange = sorted(name for name in names if name not in manifest or not manifest[name].bin_hash)
-    if strange:
-        fail("%s: its manifest does not vouch for %s.bin%s" % (folder, strange[0], REMEDY))
-    missing = sorted(set(manifest) - names) if whole else []
-    if missing:
-        fail("%s: %d files of its manifest are missing, first %s.bin%s" % (folder, len(missing), missing[0], REMEDY))
+    vouched = {name for name, image in manifest.items() if image.bin_hash}
+    odd = sorted(names - vouched) or whole and sorted(set(manifest) - names)
+    if odd:
+        fail("%s: its files are not those of its manifest, first %s.bin%s" % (folder, odd[0], REMEDY))
     return record, manifest
 
 
