@@ -35,7 +35,7 @@ WARM_RUNS, FEWEST_RUNS = 20, 10  # of --seconds
 
 # input: {dtype, shape of an image}; outputs: [{name, dtype, shape}]; properties: as graph.described gives them
 Model = collections.namedtuple("Model", "path sha256 onnx_sha256 input outputs batch_size properties soc_version")
-Part = collections.namedtuple("Part", "device summary times paths")  # what a device left
+Part = collections.namedtuple("Part", "summary times paths")  # what a device left
 
 
 # ---- the model and the inputs ----
@@ -89,7 +89,7 @@ def takes_any_layout(model):
 
 def run_ais_bench(args, front, model, inputs, output, loop):
     """One call of ais_bench; returns ([Part], seconds) when all of it is there."""
-    work, dirname, source = os.path.abspath(os.path.join(output.partial, "run")), os.path.basename(output.folder), args.input
+    work, source = os.path.abspath(os.path.join(output.partial, "run")), args.input
     shutil.rmtree(work, ignore_errors=True)
     os.mkdir(work, 0o750)
 
@@ -116,12 +116,12 @@ def run_ais_bench(args, front, model, inputs, output, loop):
     shown = ["python3", "-m", "ais_bench"] + line(args.model, source, args.output, args.output_dirname)
     print(" ".join(shlex.quote(word) for word in shown), flush=True)
     # The same line, into the folder of its own, whose path must not depend on the current folder.
-    words, begin = line(os.path.abspath(args.model), os.path.abspath(source or "."), work, dirname), time.time()
+    words, begin = line(os.path.abspath(args.model), os.path.abspath(source or "."), work, "result"), time.time()
     code, text = ais_bench.run_python(["-m", "ais_bench"] + words, output.partial, output)
     seconds = time.time() - begin
     if code:
         fail("%s: ais_bench %s" % (args.model, ais_bench.reason(code, text)))
-    return [read_part(args, os.path.join(work, dirname), index) for index in range(len(args.devices))], seconds
+    return [read_part(args, os.path.join(work, "result"), index) for index in range(len(args.devices))], seconds
 
 
 def read_part(args, base, index):
@@ -138,7 +138,7 @@ def read_part(args, base, index):
     with files.as_written(path):
         summary = files.read_json(path, 1 << 29)
         times = [float(time) for time in summary["npu_compute_time_list"]]
-    return Part(device, summary, times, [os.path.join(base, name) for name in sorted(os.listdir(base))])
+    return Part(summary, times, [os.path.join(base, name) for name in sorted(os.listdir(base))])
 
 
 def find_results(args, model, parts, inputs):
@@ -196,8 +196,8 @@ def summarise_devices(args, model, parts, seconds, inputs, output, hashes, **run
     if all(intervals):  # the devices are independent: their half widths add as squares
         low, high = (math.sqrt(sum((speed - ends[side]) ** 2 for speed, ends in zip(speeds, intervals))) for side in (0, 1))
         interval = [total - low, total + high]
-    devices, script = [part.device for part in parts], os.path.join(HERE, "tools", "npu_info.py")
-    code, text, _ = npu_smi.run_program(sys.executable, script, "--device", ",".join(map(str, devices)))
+    script = os.path.join(HERE, "tools", "npu_info.py")
+    code, text, _ = npu_smi.run_program(sys.executable, script, "--device", ",".join(map(str, args.devices)))
     npu = None if code else json.loads(text)
     chip = " and ".join(sorted({found["soc_version"] for found in (npu or {"devices": []})["devices"] if found["soc_version"]}))
     if model.soc_version and chip not in ("", model.soc_version):
@@ -207,7 +207,7 @@ def summarise_devices(args, model, parts, seconds, inputs, output, hashes, **run
     left, times = parts[slowest].summary, parts[slowest].times
     return inference.summarise(
         args, times, inputs, output, hashes, engine="ais_bench %s" % (ais_bench.versions()["ais_bench"] or "of unknown version"),
-        device=chip if len(parts) == 1 else "%d x %s" % (len(parts), chip), devices=devices,
+        device=chip if len(parts) == 1 else "%d x %s" % (len(parts), chip), devices=args.devices,
         batch_size=model.batch_size, performance=dict(figures[slowest], images_per_second=total, interval95=interval),
         NPU_compute_time=left["NPU_compute_time"], H2D_latency=left.get("H2D_latency"), D2H_latency=left.get("D2H_latency"),
         h2d_ms=copy_ms(left, "H2D_latency"), d2h_ms=copy_ms(left, "D2H_latency"), npu=npu,

@@ -101,10 +101,7 @@ class Output:
 
     def write_result(self, name, data):
         """Write a result into the partial folder; returns [XXH3-128, stat_of]."""
-        path = os.path.join(self.partial, name)
-        with files.naming(path), open(path, "wb", 0) as file:
-            files.write_bytes(file, data)
-            return [files.xxh(data), files.stat_of(os.fstat(file.fileno()))]
+        return [files.xxh(data), files.write_quickly(os.path.join(self.partial, name), data)]
 
     def publish(self, summary, names):
         """The results called names and the summary under their final names, in place of an earlier run's."""
