@@ -17,7 +17,6 @@ from common.images import key, name_of
 MOST_BYTES = 1 << 28
 TOOL = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tools", "make_val_label.py")
 CLASS, WORDNET_ID = re.compile("[0-9]{1,9}"), re.compile("n[0-9]{8}")
-KIT = "ILSVRC2012_devkit_t12.tar.gz"
 
 
 def read(path):
