@@ -29,7 +29,7 @@ class Output:
         if os.path.islink(self.folder) or os.path.lexists(self.folder) and not os.path.isdir(self.folder):
             fail("%s: is a link or a file, not a folder%s" % (self.folder, ADVICE))
         names = os.listdir(self.folder) if os.path.isdir(self.folder) else []
-        path, summary, listed = results.find_summary(self.folder, names), None, {}
+        path, summary, listed = results.find_summary(self.folder), None, {}
         if path:
             summary = files.read_json(path, 1 << 29)
             if not results.is_ours(summary):

@@ -71,14 +71,10 @@ def outfiles(summary):
     return listed
 
 
-def find_summary(folder, names):
-    """Path of the summary of a folder that holds names, or None."""
-    pending, old = os.path.join(folder, ".summary.json"), os.path.join(folder, "sumary.json")
-    if ".summary.json" in names:  # the publication was killed before its last step
-        return pending
-    if os.path.lexists(summary_path_of(folder)):
-        return summary_path_of(folder)
-    return old if "sumary.json" in names else None  # of very old ais_bench
+def find_summary(folder):
+    """Path of a folder's summary, or None: where publishing was killed before its last step, beside it, where old ais_bench's is."""
+    paths = os.path.join(folder, ".summary.json"), summary_path_of(folder), os.path.join(folder, "sumary.json")
+    return next(filter(os.path.lexists, paths), None)
 
 
 # ---- the folder ----
@@ -121,7 +117,7 @@ class Results:
     def _open(self, path, shard, found):
         """Append a Part for a folder and for each device*/ and shardK_of_N/ in it, and their results to found."""
         names = sorted(os.listdir(path))
-        summary_path, summary, sha256, listed = find_summary(path, names), None, None, None
+        summary_path, summary, sha256, listed = find_summary(path), None, None, None
         if summary_path:
             summary, sha256 = read_summary(summary_path)
             with files.as_written(summary_path):

@@ -103,7 +103,7 @@ class Run:
             if re.search(SUMMARY, path) and is_one(path, r"(result|perf)(_.*)?_summary\.json$", b'"NPU_compute_time"'):
                 self.summaries.append(self._summary(path))
         for path in perf:  # a summary that lies elsewhere, or the folder it is of
-            summary = results.find_summary(path, os.listdir(path)) if os.path.isdir(path) else path
+            summary = results.find_summary(path) if os.path.isdir(path) else path
             summary = summary or fail("%s: has no summary in it or beside it" % path)
             if os.path.realpath(summary) not in [os.path.realpath(each["path"]) for each in self.summaries]:
                 self.summaries.append(self._summary(summary))
