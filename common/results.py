@@ -72,7 +72,7 @@ def outfiles(summary):
 
 
 def find_summary(folder):
-    """Path of a folder's summary, or None: where publishing was killed before its last step, beside it, where old ais_bench's is."""
+    """Path of a folder's summary, or None: as a kill in the midst of publishing leaves it, beside the folder, as old ais_bench's."""
     paths = os.path.join(folder, ".summary.json"), summary_path_of(folder), os.path.join(folder, "sumary.json")
     return next(filter(os.path.lexists, paths), None)
 
@@ -83,7 +83,8 @@ class Results:
     """All results in a folder, of one run's making.
 
     files: {image name: Result} of the first outputs; parts: the Parts that hold them; run: the summary's RUN_KEYS; dtype (a name)
-    and classes: None where nothing is recorded; sha256: of the summary, a list where there are several, None where there is none.
+    and classes: None where nothing is recorded; sha256: of the summary, a list where there are several, None where there is none;
+    shards: how many, or None; weights: SHA-256 of those that the model was exported of, recipe: the images' Recipe, each or None.
     """
 
     def __init__(self, folder):
@@ -103,7 +104,11 @@ class Results:
                 fail("%s and %s: are results of the same image; remove the stale one" % (other.path, result.path))
         first, hashes = self.parts[0].summary or {}, [part.sha256 for part in self.parts]
         self.sha256 = hashes if len(hashes) > 1 and hashes[0] else hashes[0]
-        self.run = recorded(self.parts[0])
+        self.run, shard, self.outfmt = recorded(self.parts[0]), self.parts[0].shard, found[0].outfmt
+        self.shards = shard and shard[1]
+        self.weights = (self.run["model"] or {}).get("weights_sha256")
+        made_with = (self.run["input"] or {}).get("recipe")
+        self.recipe = recipe.from_json(made_with, self.parts[0].summary_path) if made_with else None
         self.dtype = self.classes = self.probabilities = self.background = None
         if is_ours(first):
             with files.as_written(self.parts[0].summary_path):
@@ -159,25 +164,6 @@ class Results:
         if len(self.parts) > 1 and inputs:
             self.run["device"] = "; ".join(sorted({part.summary["device"] or NOT_RECORDED for part in self.parts}))
             self.run["input"] = dict(inputs[0], path=os.path.dirname(inputs[0]["path"]), images=len(self.files), shard=None)
-
-    @property
-    def shards(self):
-        """How many, or None."""
-        return self.parts[0].shard and self.parts[0].shard[1]
-
-    @property
-    def recipe(self):
-        made_with = (self.run["input"] or {}).get("recipe")
-        return recipe.from_json(made_with, self.parts[0].summary_path) if made_with else None
-
-    @property
-    def outfmt(self):
-        return next(iter(self.files.values())).outfmt
-
-    @property
-    def weights(self):
-        """SHA-256 of the weights that the model was exported of, or None where that is not recorded."""
-        return (self.run["model"] or {}).get("weights_sha256")
 
     def input_of(self, names):
         """What the summary says of the input, and the identity of these images, by names and contents, where that is recorded."""
