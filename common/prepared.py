@@ -91,11 +91,8 @@ def write_manifest(folder, images):
 
 # ---- what a model is fed ----
 
-class Inputs:
+class Inputs(collections.namedtuple("Inputs", "path files recipe record")):
     """The files of --input in natural order of their names, each exactly one image for the model."""
-
-    def __init__(self, path, inputs, made_with, record):
-        self.path, self.files, self.recipe, self.record = path, inputs, made_with, record or {}
 
     def content_hash(self):
         """The identity of all of it: the names and the bytes."""
@@ -135,7 +132,7 @@ def find_inputs(text, dtype, shape, model_recipe=None, limit=None, any_layout=Fa
                 fail("%s and %s would both give the result %s_0; rename one" % (found[name].path, path, name))
             found[name] = check_input(path, name, manifest.get(name), dtype, tuple(shape))
             bar.update(1)
-    return Inputs(text, list(found.values()), made_with, record if whole else None)
+    return Inputs(text, list(found.values()), made_with, record if whole and record else {})
 
 
 def read_prepared(folder, paths, whole):

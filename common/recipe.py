@@ -121,7 +121,7 @@ def check_fits(recipe, path, dtype, shape, own=None, any_layout=False):
     """Exit unless the images that a recipe makes are what a model takes: by its input (dtype's name, shape of one image), and by
     its own Recipe where it has one. any_layout: the input is an .om's whose AIPP takes another layout than its graph."""
     order = sorted if any_layout else list
-    problem = difference(recipe, own, tuple(FIELDS))
+    problem = difference(recipe, own)
     if not problem and recipe.dtype != dtype:
         problem = "dtype %s, not %s" % (recipe.dtype, dtype)
     if not problem and order(recipe.shape) != order(shape):

@@ -72,7 +72,7 @@ def outfiles(summary):
 
 
 def find_summary(folder):
-    """Path of a folder's summary, or None: as a kill in the midst of publishing leaves it, beside the folder, as old ais_bench's."""
+    """Path of a folder's summary, or None: as a kill amid publishing leaves it, beside the folder, as old ais_bench's."""
     paths = os.path.join(folder, ".summary.json"), summary_path_of(folder), os.path.join(folder, "sumary.json")
     return next(filter(os.path.lexists, paths), None)
 
