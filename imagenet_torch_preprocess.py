@@ -125,7 +125,7 @@ def check_folder(folder, wanted, found, earlier, manifest, args):
         if difference:
             fail("%s: was made with %s; use another folder, or --overwrite to make it again" % (folder, difference))
     names = os.listdir(folder) if os.path.lexists(folder) else []
-    strangers = sorted(name for name in names if name.lower().endswith((".bin", ".npy"))
+    strangers = sorted(name for name in names if name.endswith(prepared.TAKEN)
                        and not (name.endswith(".bin") and name[:-4] in manifest))
     if strangers:
         fail("%s: holds %d files that its %s does not list (first: %s), and inference would take them too; use another folder or "
@@ -204,7 +204,9 @@ def main():
     args = parse_args()
     found, left_aside = images.find_images(args.source, args.destination)
     names, set_hash = choose_names(args, found)
-    wanted, folder = {name: found[name] for name in names}, prepared.shard_folder(args.destination, args.shard)
+    wanted, folder = {name: found[name] for name in names}, args.destination
+    if args.shard:
+        folder = os.path.join(folder, "shard%d_of_%d" % tuple(args.shard))
     record = {"version": prepared.VERSION, "recipe": args.recipe.as_json(), "pillow": PIL.__version__, "set_hash": set_hash,
               "shard": args.shard, "complete": True, "model_type": args.model_type, "source": args.source}
     if not args.check:
@@ -227,7 +229,7 @@ def main():
         removed = remove_bins(folder, surplus)
         # Before anything is made, the manifest knows its name: killed at any moment, the next run knows its files. And before the
         # record says how, no line vouches for what was made otherwise.
-        prepared.write_manifest(folder, dict(kept, **{name: prepared.pending(name, source) for name, source in jobs}))
+        prepared.write_manifest(folder, dict(kept, **{job[0]: prepared.Image(*job, "", [], "", []) for job in jobs}))
         if jobs:
             prepared.write_record(folder, dict(record, complete=False))
             unreadable = make_all(jobs, folder, args)

@@ -38,11 +38,6 @@ def natural(text):
     return [int(part) if index % 2 else part.lower() for index, part in enumerate(re.split("([0-9]+)", text))]
 
 
-def shard_folder(folder, shard):
-    """The folder of a shard [K, N]; of None the folder itself."""
-    return os.path.join(folder, "shard%d_of_%d" % tuple(shard)) if shard else folder
-
-
 # ---- the two files ----
 
 def read_record(folder):
@@ -71,10 +66,6 @@ def read_manifest(folder):
         except (ValueError, TypeError, LookupError, RecursionError):
             continue
     return images
-
-
-def pending(name, source):
-    return Image(name, source, "", [], "", [])
 
 
 def append_line(descriptor, image):

@@ -270,15 +270,11 @@ def require_same_images(first, second, names):
     problem = recipe.difference(first.recipe, second.recipe)
     if problem:
         fail("%s and %s: their images were prepared differently (%s)" % (first.folder, second.folder, problem))
-    same_input = model_input(first) == model_input(second)  # else the .bin files of the same pictures differ, too
+    inputs = [(each.run["model"] or {}).get("input") for each in (first, second)]
+    same_input = inputs[0] == inputs[1]  # else the .bin files of the same pictures differ, too
     for name in names:
         images = [each.files[name].image for each in (first, second)]
         prepared_by_hand = [image is None or image.startswith("bin:") for image in images]
         comparable = same_input if all(prepared_by_hand) else not any(prepared_by_hand)
         if comparable and None not in images and images[0] != images[1]:
             fail("%s and %s: are of different images (first: %s)" % (first.folder, second.folder, name))
-
-
-def model_input(opened):
-    """The dtype and shape that a Results' model takes, as its summary has them."""
-    return (opened.run["model"] or {}).get("input")
