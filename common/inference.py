@@ -58,12 +58,12 @@ def made_from(args, model_sha256, inputs, engine, device):
 
     engine, device: {what: value}.
     """
-    decisive = dict({key: getattr(args, key) for key in ("batchsize", "outfmt", "loop")}, version=VERSION, model=model_sha256,
-                    images=inputs and inputs.content_hash(), recipe=inputs and inputs.recipe and inputs.recipe.told(), **engine)
+    decisive = dict(engine, version=VERSION, model=model_sha256, batchsize=args.batchsize, outfmt=args.outfmt, loop=args.loop,
+                    images=inputs and inputs.content_hash(), recipe=inputs and inputs.recipe and inputs.recipe.told())
     if inputs:
         return decisive
-    options = {key: getattr(args, key) for key in ("seconds", "warmup_count")}
-    return dict(decisive, machine=machine.description(), cpus=machine.cpus(), **dict(options, **device))
+    return dict(decisive, machine=machine.description(), cpus=machine.cpus(), seconds=args.seconds,
+                warmup_count=args.warmup_count, **device)
 
 
 def are_results_kept(args, output, model_sha256, engine, device):

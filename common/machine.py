@@ -14,11 +14,8 @@ def cpus():
 @functools.lru_cache(maxsize=None)
 def cpuinfo(pattern):
     """What /proc/cpuinfo says by a pattern's group, or None; aarch64 kernels give no name of the CPU."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            found = re.search(pattern, file.read(), re.M)
-    except OSError:
-        return None
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        found = re.search(pattern, file.read(), re.M)
     return found.group(1).strip() if found else None
 
 
@@ -41,12 +38,8 @@ def has_vnni():
 def packages():
     """{package: version} by the folders that installers leave on sys.path; importlib.metadata came with Python 3.8 only."""
     versions = {}
-    for folder in sys.path:
-        try:
-            names = os.listdir(folder or ".")
-        except OSError:
-            continue
-        for name in names:
+    for folder in filter(os.path.isdir, sys.path):
+        for name in os.listdir(folder):
             found = re.match(r"(.+?)-([^-]+).*\.(?:dist|egg)-info$", name)
             if found:  # the first on sys.path is the one that is imported
                 versions.setdefault(re.sub(r"[-_.]+", "_", found.group(1)).lower(), found.group(2))

@@ -127,7 +127,7 @@ def test_an_unfinished_folder_and_one_of_another_version_are_refused(prep, chang
 
 def test_a_folder_without_its_record_and_one_with_pending_images_are_refused(prep):
     with open(str(prep / ".manifest"), "a") as lines:
-        lines.write(json.dumps(prepared.pending(SECOND, "x")) + "\n")
+        lines.write(json.dumps(prepared.Image(SECOND, "x", "", [], "", [])) + "\n")
     assert "first %s.bin" % SECOND in refused(prep)
     (prep / ".recipe.json").unlink()
     assert "is not whole" in refused(prep)
