@@ -92,7 +92,7 @@ class Inputs(collections.namedtuple("Inputs", "path files recipe record")):
     def summary(self):
         """What a summary says of the input."""
         return {"path": self.path, "images": len(self.files), "recipe": self.recipe and self.recipe.as_json(),
-                **{key: self.record.get(key) for key in ("source", "set_hash", "shard")}}
+                **{key: self.record.get(key) for key in ("source", "set_hash")}}
 
 
 def find_inputs(text, dtype, shape, model_recipe=None, limit=None, any_layout=False):

@@ -163,7 +163,7 @@ class Results:
         inputs = [part.summary["input"] for part in self.parts if is_ours(part.summary)]
         if len(self.parts) > 1 and inputs:
             self.run["device"] = "; ".join(sorted({part.summary["device"] or NOT_RECORDED for part in self.parts}))
-            self.run["input"] = dict(inputs[0], path=os.path.dirname(inputs[0]["path"]), images=len(self.files), shard=None)
+            self.run["input"] = dict(inputs[0], path=os.path.dirname(inputs[0]["path"]), images=len(self.files))
 
     def input_of(self, names):
         """What the summary says of the input, and the identity of these images, by names and contents, where that is recorded."""
