@@ -59,11 +59,9 @@ def stopped(number, frame):
     for each in STOPS:
         signal.signal(each, signal.SIG_IGN)
     stop_code = 128 + number
-    try:
+    with contextlib.suppress(OSError):
         os.write(2, b"stopped; what was finished is kept, the same line goes on\n")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # no library adds to it where it was interrupted
-    except OSError:
-        pass
     sys.exit(stop_code)
 
 
