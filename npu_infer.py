@@ -192,10 +192,7 @@ def summarise_devices(args, model, parts, seconds, inputs, output, hashes, **run
     figures = [inference.performance(part.times, model.batch_size) for part in parts]
     slowest = max(range(len(parts)), key=lambda index: figures[index]["mean_ms"])
     speeds, intervals = ([performance[key] for performance in figures] for key in ("images_per_second", "interval95"))
-    total, interval = sum(speeds), None
-    if all(intervals):  # the devices are independent: their half widths add as squares
-        low, high = (math.sqrt(sum((speed - ends[side]) ** 2 for speed, ends in zip(speeds, intervals))) for side in (0, 1))
-        interval = [total - low, total + high]
+    interval = [sum(ends) for ends in zip(*intervals)] if all(intervals) else None
     script = os.path.join(HERE, "tools", "npu_info.py")
     code, text, _ = npu_smi.run_program(sys.executable, script, "--device", ",".join(map(str, args.devices)))
     npu = None if code else json.loads(text)
@@ -208,7 +205,7 @@ def summarise_devices(args, model, parts, seconds, inputs, output, hashes, **run
     return inference.summarise(
         args, times, inputs, output, hashes, engine="ais_bench %s" % (ais_bench.versions()["ais_bench"] or "of unknown version"),
         device=chip if len(parts) == 1 else "%d x %s" % (len(parts), chip), devices=args.devices,
-        batch_size=model.batch_size, performance=dict(figures[slowest], images_per_second=total, interval95=interval),
+        batch_size=model.batch_size, performance=dict(figures[slowest], images_per_second=sum(speeds), interval95=interval),
         NPU_compute_time=left["NPU_compute_time"], H2D_latency=left.get("H2D_latency"), D2H_latency=left.get("D2H_latency"),
         h2d_ms=copy_ms(left, "H2D_latency"), d2h_ms=copy_ms(left, "D2H_latency"), npu=npu,
         precision=model.properties["precision"], model=dict(about, any_layout=True) if takes_any_layout(model) else about,
