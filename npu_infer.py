@@ -21,7 +21,6 @@ import math
 import re
 import shlex
 import shutil
-import tempfile
 import time
 
 import numpy as np
@@ -270,8 +269,7 @@ def main():
     model = read_om(args.model)
     device = {"devices": args.devices, "visible": os.environ.get(npu_smi.VISIBLE), "soc_version": model.soc_version,
               "cann": ascend.cann_version()}
-    with tempfile.TemporaryDirectory(prefix="npu_infer-") as nowhere:
-        output = publishing.Output(args.output or nowhere, args.output_dirname)
+    with publishing.output_of(args) as output:
         if inference.are_results_kept(args, output, model.sha256, ais_bench.versions(), device):
             return 0
         if args.check:

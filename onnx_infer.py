@@ -18,7 +18,6 @@ from common import command  # first, so that Ctrl-C while the rest is loaded end
 import collections
 import math
 import re
-import tempfile
 import time
 
 import numpy as np
@@ -235,8 +234,7 @@ def main():
     data = graph.read_graph(args.model)
     sha256 = files.sha256(data)
     engine, device = {"onnxruntime": machine.version("onnxruntime"), "provider": args.provider}, {"threads": args.threads}
-    with tempfile.TemporaryDirectory(prefix="onnx_infer-") as nowhere:
-        output = publishing.Output(args.output or nowhere, args.output_dirname)
+    with publishing.output_of(args) as output:
         if inference.are_results_kept(args, output, sha256, engine, device):
             return 0
         if args.check:

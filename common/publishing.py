@@ -3,9 +3,11 @@
 Everything is made in OUTPUT/.DIRNAME.partial. Publishing renames that folder to OUTPUT/DIRNAME, then the summary in it to
 OUTPUT/DIRNAME_summary.json; killed in between, the next run (or reader) finds the summary in the folder.
 """
+import contextlib
 import json
 import os
 import shutil
+import tempfile
 
 from common import command, files, results
 from common.command import fail
@@ -13,6 +15,17 @@ from common.command import fail
 LOCK, PROGRESS, PENDING, OLD = ".lock", ".progress", ".summary.json", ".old"
 PURE = "pure_infer_data"  # what ais_bench calls the one result of a run without input; nobody's own file has that name
 ADVICE = "; move it away or choose another --output_dirname"
+
+
+@contextlib.contextmanager
+def output_of(args):
+    """The Output that a command line asks for; without --output one in a folder that goes away."""
+    with contextlib.ExitStack() as stack:
+        folder = args.output
+        if not folder:
+            with files.naming(os.environ.get("TMPDIR", "/tmp")):
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="infer-"))
+        yield Output(folder, args.output_dirname)
 
 
 class Output:

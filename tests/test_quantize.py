@@ -475,6 +475,7 @@ def test_wrong_usage_and_unreadable_models_get_a_sentence(net):
     refused(2, net, "--tool", "amct", "--method", "Entropy")
     proto = onnx.load(str(net / "net.onnx"))
     proto.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    proto.graph.initializer[0].external_data.add(key="location", value="w.bin")
     (net / "net.onnx").write_bytes(proto.SerializeToString())
     assert "(external data)" in refused(1, net, "--tool", "amct", env=env)
     (net / "net.onnx").write_bytes(b"\x08\x06 no model")
