@@ -104,7 +104,7 @@ def test_two_files_of_one_result_and_files_of_another_size_are_refused(by_hand):
 def test_another_models_images_are_refused(prep, small):
     assert "prepared otherwise" in refused(prep, dtype="uint8", shape=(224, 224, 3))
     assert "crop" in refused(prep, model_recipe=recipe.DEFAULT._replace(crop=192))
-    assert "prepared otherwise" in refused("%s,%s" % (prep / (FIRST + ".bin"),
+    assert "files of several folders" in refused("%s,%s" % (prep / (FIRST + ".bin"),
                                                       small / "prep_dataset_uint8" / (SECOND + ".bin")))
 
 
