@@ -105,7 +105,7 @@ def test_another_models_images_are_refused(prep, small):
     assert "prepared otherwise" in refused(prep, dtype="uint8", shape=(224, 224, 3))
     assert "crop" in refused(prep, model_recipe=recipe.DEFAULT._replace(crop=192))
     assert "files of several folders" in refused("%s,%s" % (prep / (FIRST + ".bin"),
-                                                      small / "prep_dataset_uint8" / (SECOND + ".bin")))
+                                                 small / "prep_dataset_uint8" / (SECOND + ".bin")))
 
 
 def test_a_folder_that_is_not_as_the_manifest_says_is_refused(prep):
