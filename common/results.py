@@ -102,6 +102,9 @@ class Results:
             other = self.files.setdefault(result.name, result)
             if other is not result:
                 fail("%s and %s: are results of the same image; remove the stale one" % (other.path, result.path))
+            if result.outfmt != found[0].outfmt:
+                fail("%s: is no .%s as %s, so of another run; remove the stale ones"
+                     % (result.path, found[0].outfmt.lower(), found[0].path))
         first, hashes = self.parts[0].summary or {}, [part.sha256 for part in self.parts]
         self.sha256 = hashes if len(hashes) > 1 and hashes[0] else hashes[0]
         self.run, shard, self.outfmt = recorded(self.parts[0]), self.parts[0].shard, found[0].outfmt

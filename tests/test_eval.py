@@ -425,6 +425,12 @@ def test_an_empty_first_result_is_named_and_not_the_labels(labels, result, tmp_p
     assert NAMES[0] + "_0.txt: is empty" in refused(tmp_path)
 
 
+def test_results_of_two_formats_are_of_two_runs(labels, result, tmp_path):
+    (result / (NAMES[7] + "_0.txt")).unlink()
+    path = write_result(result, NAMES[7], SCORES[7], "bin")
+    assert "%s: is no .txt as %s" % (path, result / NAMES[0]) in refused(tmp_path)
+
+
 def test_an_npy_header_that_claims_more_than_there_is_is_refused(tmp_path):
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1000000000000), }"
     (tmp_path / "result").mkdir()
