@@ -251,6 +251,8 @@ def run_om(args, model, device, output):
         args.loop = min(ais_bench.MOST_LOOPS, max(FEWEST_RUNS, math.ceil(args.seconds * 1000 / max(median, 1e-3))))
         print("%d runs of %.3f ms for %g seconds (at most %d)" % (args.loop, median, args.seconds, ais_bench.MOST_LOOPS))
     parts, seconds = run_ais_bench(args, front, model, inputs, output, args.loop)
+    if inputs:
+        prepared.require_content(inputs.files)
     found = find_results(args, model, parts, inputs)
     probabilities, hashes = bool(inputs) and check_scores(args, model, found, inputs), {}
     for name, path in found.items():

@@ -420,6 +420,20 @@ def test_ties_that_a_net_in_half_precision_has_itself_are_no_reason_to_refuse_te
     assert scores.flattened_text(np.round(close, 6)) > 190
 
 
+def test_images_made_by_hand_that_change_while_ais_bench_runs_are_noticed(house, tmp_path):
+    (tmp_path / "hand").mkdir()
+    for path in (house / "prep_dataset").glob("*.bin"):
+        shutil.copy(str(path), str(tmp_path / "hand"))
+    words = ["--model", "small_bs4.om", "--input", tmp_path / "hand", "--output", tmp_path, "--output_dirname", "result"]
+    process = subprocess.Popen(command(SCRIPT, *(words + ["--loop", "5000"])), cwd=str(house), env=dressed(house),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
+    wait_until(lambda: list(tmp_path.glob(".result.partial/run/result/*.bin")), process)
+    one, *_, last = sorted((tmp_path / "hand").glob("*.bin"))
+    shutil.copy(str(one), str(last))
+    _, errors = process.communicate()
+    assert process.returncode == 1 and "is not what it was when it was looked at" in errors and not (tmp_path / "result").exists()
+
+
 @pytest.mark.parametrize("generation", ["2024", "2026"])
 def test_what_newer_ones_refuse_is_refused_first_with_the_reason(generation, infer, house, tmp_path):
     newer = {"STANDIN_GENERATION": generation}
