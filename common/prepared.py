@@ -52,7 +52,7 @@ def write_record(folder, record):
 
 
 def read_manifest(folder):
-    """{name: Image}, the last line of a name counting. Lines torn by a kill are passed over."""
+    """{name: Image}, the last line of a name counting. Lines torn by a kill are passed over, an older version's say nothing."""
     images = {}
     try:
         lines = files.read(os.path.join(folder, MANIFEST)).decode("utf-8", "replace").split("\n")
@@ -61,8 +61,9 @@ def read_manifest(folder):
     for line in lines:
         try:
             row = json.loads(line)
-            if os.path.basename(row[0]) == row[0]:  # else no name of ours, and nothing shall be removed by it
-                images[row[0]] = Image(*row)
+            if os.path.basename(row[0]) != row[0]:  # no name of ours, and nothing shall be removed by it
+                continue
+            images[row[0]] = Image(*row) if len(row) == len(Image._fields) else pending(row[0], row[1])
         except (ValueError, TypeError, LookupError, RecursionError):
             continue
     return images

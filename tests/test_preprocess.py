@@ -366,7 +366,7 @@ def test_files_of_the_users_own_are_refused_and_stay(val, prep, tmp_path, name, 
 
 def test_a_smaller_limit_says_how_many_images_of_this_set_are_too_many(val, prep):
     before = unlocked(prep)
-    assert "holds 4 images that are not asked for" in fails(1, SCRIPT, "resnet", val, prep, "--limit", "8")
+    assert "holds 4 images that are not asked for (first: ILSVRC2012_val_00000009.bin)" in fails(1, SCRIPT, "resnet", val, prep, "--limit", "8")
     assert unlocked(prep) == before
 
 
@@ -537,6 +537,19 @@ def test_another_pillow_or_version_of_the_suite_makes_all_again(val, prep, key, 
     (prep / ".recipe.json").write_text(json.dumps(dict(made, **{key: value})))
     output = succeeds(SCRIPT, "resnet", val, prep).stdout
     assert "made with another %s" % key in output and "12 made now" in output and record(prep) == made
+    assert_whole(prep, list(val.iterdir()))
+
+
+def test_a_folder_of_the_version_before_is_made_again(val, prep):
+    rows = [[name, source, source_stat[0], source_stat[1], bin_stat[0], bin_stat[1]]
+            for name, source, _, source_stat, _, bin_stat in manifest(prep)]
+    (prep / ".manifest").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    without = {key: value for key, value in FLOAT_RECIPE.items() if key != "interpolation"}
+    (prep / ".recipe.json").write_text(json.dumps({"model_type": "resnet", "recipe": without, "pillow": PIL.__version__,
+                                                   "numpy": np.__version__, "script_sha256": "0" * 64, "shard": None,
+                                                   "source": str(val), "set_sha256": "0" * 64}))
+    assert "crop 224, not 192" in fails(1, SCRIPT, "resnet", val, prep, "--crop", "192")
+    assert "12 made now" in succeeds(SCRIPT, "resnet", val, prep).stdout
     assert_whole(prep, list(val.iterdir()))
 
 
