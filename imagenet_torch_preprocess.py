@@ -15,7 +15,6 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH=1 leaves it out
 from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
 
-import collections
 import contextlib
 import ctypes
 import functools
@@ -71,34 +70,27 @@ def normalise(image, made_with, planes):
         plane /= np.float32(std)
 
 
-def make_bin(folder, made_with, planes, manifest, name, source, before):
-    """Make an image's .bin, or keep what before (an Image or None) vouches for by content, and write its line of the manifest;
-    returns (whether it was made, why it cannot be read as an image)."""
-    path, made = os.path.join(folder, name + ".bin"), False
+def make_bin(folder, made_with, planes, manifest, name, source):
+    """Make an image's .bin and write its line of the manifest; returns (why it cannot be read as an image, or nothing,)."""
     try:
         data, source_stat = files.read_with_stat(source, MOST_BYTES)
-        source_hash = files.xxh(data)
-        if not (before and before.source_hash == source_hash and files.is_same(path, before.bin_hash, before.bin_stat)):
-            image, made = cropped(data, made_with), True
-            if made_with.dtype == "uint8":
-                data = image.tobytes()
-            else:
-                normalise(image, made_with, planes)
-                data = planes.reshape(-1).view(np.uint8)
+        source_hash, image = files.xxh(data), cropped(data, made_with)
     except PIL.UnidentifiedImageError:
-        return False, ("is none of " + " ".join(FORMATS)).encode()
+        return ("is none of " + " ".join(FORMATS)).encode(),
     except Exception as error:  # Pillow's decoders raise a dozen kinds on broken files
-        return False, (getattr(error, "strerror", None) or command.first_line(error)).encode("utf-8", "replace")
-    if made:
-        bin_hash, bin_stat = files.xxh(data), files.write_quickly(path, data, files.temporary_in(folder))
+        return (getattr(error, "strerror", None) or command.first_line(error)).encode("utf-8", "replace"),
+    if made_with.dtype == "uint8":
+        data = image.tobytes()
     else:
-        bin_hash, bin_stat = before.bin_hash, files.stat_of(os.stat(path))
-    prepared.append_line(manifest, prepared.Image(name, source, source_hash, source_stat, bin_hash, bin_stat))
-    return made, b""
+        normalise(image, made_with, planes)
+        data = planes.reshape(-1).view(np.uint8)
+    bin_stat = files.write_quickly(os.path.join(folder, name + ".bin"), data)
+    prepared.append_line(manifest, prepared.Image(name, source, source_hash, source_stat, files.xxh(data), bin_stat))
+    return b"",
 
 
 def make_all(jobs, folder, args):
-    """Do all jobs (name, source, Image or None); returns (how many were made, the names that could not be), having said why."""
+    """Do all jobs (name, source); returns the names of those that could not be made, having said why."""
     with contextlib.suppress(AttributeError, OSError):  # glibc's malloc shall keep what each image frees, not fault it in again
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-3, 1 << 25)  # M_MMAP_THRESHOLD, its largest value
@@ -111,14 +103,16 @@ def make_all(jobs, folder, args):
     manifest = os.open(os.path.join(folder, prepared.MANIFEST), os.O_WRONLY | os.O_APPEND)
     try:
         done = workers.run_jobs(functools.partial(make_bin, folder, args.recipe, planes, manifest), jobs,
-                           [("done", "?"), ("made", "?"), ("reason", "S160")], "preprocess", "image", args.workers)
+                                [("done", "?"), ("reason", "S160")], "preprocess", "image", args.workers)
     finally:
         os.close(manifest)
         files.remove_temporaries(folder)  # of workers that were stopped while they wrote
-    unreadable = [(job, reason.decode("utf-8", "replace")) for job, reason in zip(jobs, done["reason"]) if reason]
-    for (_, source, _), reason in unreadable:
-        sys.stderr.write("error: %s: cannot be read as an image: %s\n" % (one_line(source), one_line(reason)))
-    return int(done["made"].sum()), {job[0] for job, _ in unreadable}
+    unreadable = {}
+    for (name, source), reason in zip(jobs, done["reason"]):
+        if reason:
+            unreadable[name] = reason.decode("utf-8", "replace")
+            sys.stderr.write("error: %s: cannot be read as an image: %s\n" % (one_line(source), one_line(unreadable[name])))
+    return set(unreadable)
 
 
 # ---- what there is to do ----
@@ -131,47 +125,31 @@ def check_folder(folder, wanted, found, earlier, manifest, args):
         if difference:
             fail("%s: was made with %s; use another folder, or --overwrite to make it again" % (folder, difference))
     names = os.listdir(folder) if os.path.lexists(folder) else []
-    strangers = sorted(name for name in names if name.lower().endswith((".bin", ".npy"))
+    strangers = sorted(name for name in names if name.endswith(prepared.TAKEN)
                        and not (name.endswith(".bin") and name[:-4] in manifest))
     if strangers:
         fail("%s: holds %d files that its %s does not list (first: %s), and inference would take them too; use another folder or "
              "remove them" % (folder, len(strangers), prepared.MANIFEST, strangers[0]))
-    gone = sorted(name for name in manifest if name not in found and name + ".bin" in names)
-    if 2 * len(gone) > len(manifest) and not args.overwrite:
-        fail("%s: %d of its %d images are not in %s (first: %s), so it is of another data set; use another folder, or --overwrite"
-             % (folder, len(gone), len(manifest), args.source, gone[0]))
-    more = sorted(name for name in manifest if name in found and name not in wanted and name + ".bin" in names)
-    if more and not args.shard and len(wanted) < len(found):
-        fail("%s: holds %d more images of this set than are asked for (first: %s.bin); use another folder, or remove this one"
-             % (folder, len(more), more[0]))
-
-
-def is_vouched(path, recorded):
-    """Whether a file's stat is as recorded, so that its recorded hash is believed."""
-    try:
-        return files.stat_of(os.stat(path)) == recorded
-    except OSError:  # opening it will tell the reason
-        return False
+    surplus = sorted(name for name in manifest if name not in wanted and name + ".bin" in names)
+    strange = [name for name in surplus if name not in found]
+    is_of_another_set, is_larger = 2 * len(strange) > len(manifest), len(strange) < len(surplus) and not args.shard
+    if (is_of_another_set or is_larger) and not args.overwrite:
+        fail("%s: holds %d images that are not asked for (first: %s.bin), of another data set or more of this one; use another "
+             "folder, or --overwrite" % (folder, len(surplus), surplus[0]))
 
 
 def sort_out(folder, wanted, known):
-    """({name: Image} of what is there by its stats, [job] of what is to be looked at, and made where its content is another)."""
+    """({name: Image} of what is there as known, [(name, source)] of what is to be made)."""
     kept, jobs = {}, []
     for name, source in wanted.items():
-        image = known.get(name)
-        if image and image.bin_hash and is_vouched(source, image.source_stat) \
-                and is_vouched(os.path.join(folder, name + ".bin"), image.bin_stat):
-            kept[name] = image._replace(source=source)
+        image, path = known.get(name), os.path.join(folder, name + ".bin")
+        if image and image.bin_hash and files.is_same(source, image.source_hash, image.source_stat) \
+                and files.is_same(path, image.bin_hash, image.bin_stat):
+            source_stat, bin_stat = files.stat_of(os.stat(source)), files.stat_of(os.stat(path))
+            kept[name] = image._replace(source=source, source_stat=source_stat, bin_stat=bin_stat)
         else:
-            jobs.append((name, source, image if image and image.bin_hash else None))
+            jobs.append((name, source))
     return kept, jobs
-
-
-def is_unchanged(job, folder):
-    """Whether a job would make nothing."""
-    name, source, image = job
-    return image is not None and files.is_same(source, image.source_hash, image.source_stat) \
-        and files.is_same(os.path.join(folder, name + ".bin"), image.bin_hash, image.bin_stat)
 
 
 def remove_bins(folder, names):
@@ -213,8 +191,6 @@ def choose_names(args, found):
         names = sorted(random.Random(0).sample(names, args.sample))
     set_hash = files.xxh(json.dumps(names).encode())
     if args.shard:
-        if args.shard[1] > len(names):
-            fail("%s: %d images are too few for %d shards" % (args.source, len(names), args.shard[1]))
         names = command.block(names, args.shard)
     if args.labels:
         missing = labels.missing(labels.read(args.labels)[0], names)
@@ -228,7 +204,9 @@ def main():
     args = parse_args()
     found, left_aside = images.find_images(args.source, args.destination)
     names, set_hash = choose_names(args, found)
-    wanted, folder = {name: found[name] for name in names}, prepared.shard_folder(args.destination, args.shard)
+    wanted, folder = {name: found[name] for name in names}, args.destination
+    if args.shard:
+        folder = os.path.join(folder, "shard%d_of_%d" % tuple(args.shard))
     record = {"version": prepared.VERSION, "recipe": args.recipe.as_json(), "pillow": PIL.__version__, "set_hash": set_hash,
               "shard": args.shard, "complete": True, "model_type": args.model_type, "source": args.source}
     if not args.check:
@@ -236,49 +214,39 @@ def main():
         files.lock(folder)  # for as long as this process and its workers live
     earlier, manifest = None if args.overwrite else prepared.read_record(folder), prepared.read_manifest(folder)
     check_folder(folder, wanted, found, earlier, manifest, args)
-    if earlier:  # equal in all but how it is written: check_folder has seen to that
-        record["recipe"] = earlier["recipe"]
     changed = [key for key in ("version", "pillow") if earlier and earlier.get(key) != record[key]]
     usable = earlier and not changed
     kept, jobs = sort_out(folder, wanted, manifest if usable else {})
     surplus = [name for name in manifest if name not in wanted]
     if args.check:
         as_made = usable and not surplus and all(earlier.get(key) == record[key] for key in ("set_hash", "shard", "complete"))
-        return 0 if as_made and all(is_unchanged(job, folder) for job in jobs) else 1
+        return 0 if as_made and not jobs else 1
 
-    made, unreadable, removed = 0, set(), 0
+    unreadable, removed = set(), 0
     if jobs or kept != manifest or earlier != record:
         if changed:
             print("%s: was made with another %s; all is made again" % (folder, " and ".join(changed)))
         removed = remove_bins(folder, surplus)
         # Before anything is made, the manifest knows its name: killed at any moment, the next run knows its files. And before the
         # record says how, no line vouches for what was made otherwise.
-        jobs_before = {name: before or prepared.pending(name, source) for name, source, before in jobs}
-        prepared.write_manifest(folder, dict(kept, **jobs_before))
+        prepared.write_manifest(folder, dict(kept, **{job[0]: prepared.Image(*job, "", [], "", []) for job in jobs}))
         if jobs:
             prepared.write_record(folder, dict(record, complete=False))
-            made, unreadable = make_all(jobs, folder, args)
+            unreadable = make_all(jobs, folder, args)
             remove_bins(folder, unreadable)
         now = prepared.read_manifest(folder)
         prepared.write_manifest(folder, {name: now[name] for name in names if name not in unreadable})
         prepared.write_record(folder, record)
-    if not made and not unreadable and not removed:
+    if not jobs and not removed:
         print("kept: %s, %d images for %s, just these" % (folder, len(names), args.model_type))
         return
     print("%s: %d of %d images ready for %s (%d made now, %d kept), %d other files left aside%s" % (
-        folder, len(names) - len(unreadable), len(names), args.model_type, made, len(names) - made - len(unreadable),
-        len(left_aside), ": " + summary_of(left_aside) if left_aside else ""))
+        folder, len(names) - len(unreadable), len(names), args.model_type, len(jobs) - len(unreadable), len(kept),
+        len(left_aside), ": " + ", ".join(map(one_line, left_aside[:5])) if left_aside else ""))
     if removed:
         print("%s: %d files of images that are no longer wanted removed" % (folder, removed))
     if unreadable:
         fail("%d of %d images could not be read and have no .bin file (each is named above)" % (len(unreadable), len(names)))
-
-
-def summary_of(names):
-    """The first five files, and how many there are of each extension."""
-    kinds = collections.Counter(os.path.splitext(name.lstrip("."))[1].lower() or "without extension" for name in names)
-    return "%s%s (%s)" % (", ".join(one_line(name) for name in names[:5]), ", ..." if len(names) > 5 else "",
-                          ", ".join("%d %s" % (count, kind) for kind, count in kinds.most_common()))
 
 
 if __name__ == "__main__":

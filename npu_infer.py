@@ -20,12 +20,11 @@ import json
 import math
 import shlex
 import shutil
-import tempfile
 import time
 
 import numpy as np
 
-from common import ais_bench, ascend, files, graph, inference, npu_smi, prepared, publishing, recipe, scores
+from common import ais_bench, ascend, files, graph, inference, npu_smi, prepared, publishing, recipe, results, scores
 from common.command import fail, warn
 
 DTYPES = {1: "uint8", 2: "float16", 4: "float32", 8: "int64"}  # by the bytes of a value, of an .om without a record
@@ -33,8 +32,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 WARM_RUNS, FEWEST_RUNS = 20, 10  # of --seconds
 
 # input: {dtype, shape of an image}; outputs: [{name, dtype, shape}]; properties: as graph.described gives them
-Model = collections.namedtuple("Model", "path stat sha256 onnx_sha256 input outputs batch_size properties soc_version")
-Part = collections.namedtuple("Part", "device images summary times paths")  # what a device left
+Model = collections.namedtuple("Model", "path sha256 onnx_sha256 input outputs batch_size properties soc_version")
+Part = collections.namedtuple("Part", "summary times paths")  # what a device left
 
 
 # ---- the model and the inputs ----
@@ -43,21 +42,18 @@ def read_om(path):
     """What run_atc.sh recorded beside the .om, held against its bytes."""
     if not path.endswith(".om"):
         fail("%s: is no .om; run_atc.sh makes it from the .onnx, and onnx_infer.py runs that" % path)
-    if not os.path.isfile(path):
-        fail("%s: no such .om file; run_atc.sh makes it" % path)
-    status, record, said = files.stat_of(os.stat(path)), files.record_of(path), path + ".json"
+    record, said, sha256 = files.record_of(path), path + ".json", files.sha256_of(path)
     if record is None:
         if os.path.lexists(said):
             fail("%s: is not as run_atc.sh writes it; compile again, or remove it if the .om is from elsewhere" % said)
-        return Model(path, status, files.sha256_of(path), None, None, None, None, graph.described({}, path), None)
+        return Model(path, sha256, None, None, None, None, graph.described({}, path), None)
     with files.as_written(said):
-        sha256 = record["sha256"] if record.get("stat") == status else files.sha256_of(path)
         if sha256 != record["sha256"]:
             fail("%s: is not the .om that run_atc.sh recorded in %s; compile again, or remove that if the .om is from elsewhere"
                  % (path, os.path.basename(said)))
         properties = {key: record[key] for key in ("precision", "weights", "weights_sha256", "calibration")}
         properties["recipe"] = record["recipe"] and recipe.from_json(record["recipe"], said)
-        model = Model(path, status, sha256, record["onnx_sha256"], record["input"], record["outputs"], int(record["batch_size"]),
+        model = Model(path, sha256, record["onnx_sha256"], record["input"], record["outputs"], int(record["batch_size"]),
                       properties, record["soc_version"])
         inference.check_outputs(path, model.outputs)
         if properties["recipe"]:
@@ -82,21 +78,8 @@ def ask_aclruntime(model, device, folder):
     return model._replace(input=model_input, outputs=outputs, batch_size=batch_size)
 
 
-def find_om_inputs(args, model):
-    # The layout that AIPP takes is not its graph's, and only a recipe tells of it.
-    inputs = prepared.find_inputs(args.input, model.input["dtype"], model.input["shape"], model.path, model.properties["recipe"],
-                                  args.limit, takes_any_layout(model))
-    kinds = sorted({each.path[-4:].lower() for each in inputs.files})
-    if len(kinds) > 1:
-        fail("%s: its files are of several kinds (%s), which ais_bench cannot put into one batch"
-             % (args.input, " and ".join(kinds)))
-    if os.path.isdir(args.input) and "," in os.path.abspath(args.input):
-        fail("%s: ais_bench takes a comma for the end of a path; rename the folder" % args.input)
-    prepared.require_content(inputs.files)
-    return inputs
-
-
 def takes_any_layout(model):
+    """The layout that AIPP takes is not its graph's, and only a recipe tells of it."""
     return model.input["dtype"] == "uint8" and not model.properties["recipe"]
 
 
@@ -104,25 +87,21 @@ def takes_any_layout(model):
 
 def run_ais_bench(args, front, model, inputs, output, loop):
     """One call of ais_bench; returns ([Part], seconds) when all of it is there."""
-    work, dirname, source = os.path.abspath(os.path.join(output.partial, "run")), os.path.basename(output.folder), args.input
+    work, source = os.path.abspath(os.path.join(output.partial, "run")), args.input
     shutil.rmtree(work, ignore_errors=True)
     os.mkdir(work, 0o750)
-    devices = ais_bench.usable_devices(args.devices, len(inputs.files)) if inputs else args.devices
 
     def spelled(name):
         return "--" + name.replace("_", front.separator)
 
-    if inputs:
-        options = ["--outfmt", args.outfmt] + (["--loop", str(loop)] if loop > 1 else [])
-        taken = all(each.path.endswith(ais_bench.TAKEN) for each in inputs.files)
-        if not os.path.isdir(source) or args.limit is not None or not taken:
-            source = ais_bench.linked(inputs, os.path.join(output.partial, "input"), front.strict)
-    else:
-        options = ["--outfmt", args.outfmt] if args.outfmt != "BIN" else []
-        options += [spelled("pure_data_type"), args.pure_data_type] if args.pure_data_type != "zero" else []
-    if devices != [0]:
-        options += ["--device", ",".join(map(str, devices))]
-    if len(devices) > 1 and inputs:
+    if inputs and (args.limit is not None or not os.path.isdir(source)):
+        source = ais_bench.linked(inputs, os.path.join(output.partial, "input"), front.strict)
+    options = ["--outfmt", args.outfmt] if inputs or args.outfmt != "BIN" else []
+    if inputs and loop > 1:
+        options += ["--loop", str(loop)]
+    if args.devices != [0]:
+        options += ["--device", ",".join(map(str, args.devices))]
+    if inputs and len(args.devices) > 1:
         options += front.divide  # 0.0.2 has no such option and always divides
     if args.warmup_count != 1:
         options += [spelled("warmup_count"), str(args.warmup_count)]
@@ -135,84 +114,68 @@ def run_ais_bench(args, front, model, inputs, output, loop):
     shown = ["python3", "-m", "ais_bench"] + line(args.model, source, args.output, args.output_dirname)
     print(" ".join(shlex.quote(word) for word in shown), flush=True)
     # The same line, into the folder of its own, whose path must not depend on the current folder.
-    words, begin = line(os.path.abspath(args.model), os.path.abspath(source or "."), work, dirname), time.time()
-    code, text = ais_bench.run_python(["-m", "ais_bench"] + words, output.partial, show=True, output=output)
+    words, begin = line(os.path.abspath(args.model), os.path.abspath(source or "."), work, "result"), time.time()
+    code, text = ais_bench.run_python(["-m", "ais_bench"] + words, output.partial, output)
     seconds = time.time() - begin
     if code:
         fail("%s: ais_bench %s" % (args.model, ais_bench.reason(code, text)))
-    return [read_part(args, os.path.join(work, dirname), devices, index) for index in range(len(devices))], seconds
+    return [read_part(args, os.path.join(work, "result"), index) for index in range(len(args.devices))], seconds
 
 
-def read_part(args, base, devices, index):
+def read_part(args, base, index):
     """What one device left, by its summary; exits where anything is missing."""
-    device = devices[index]
-    if len(devices) > 1:
+    device, several = args.devices[index], len(args.devices) > 1
+    if several:
         base = os.path.join(base, "device%d" % device)
         if not os.path.exists(base + "_summary.json"):  # newer ones count the devices too
             base += "_%d" % index
     path = base + "_summary.json"
     if not os.path.isfile(path) or not os.path.isdir(base):
         fail("%s: ais_bench ended with exit code 0, but %s"
-             % (args.model, "the part of device %d is missing" % device if len(devices) > 1 else "left no summary"))
+             % (args.model, "the part of device %d is missing" % device if several else "left no summary"))
     with files.as_written(path):
         summary = files.read_json(path, 1 << 29)
         times = [float(time) for time in summary["npu_compute_time_list"]]
-        if not (min(times) >= 0 and 0 < np.mean(times) < 1e12 and 0 < summary["throughput"] < 1e12):
-            fail("%s: the times that ais_bench left are none" % path)
-        images = [name for info in summary["filesinfo"].values() for name in info["infiles"] if args.input]
-    return Part(device, images, summary, times, [os.path.join(base, name) for name in sorted(os.listdir(base))])
+    return Part(summary, times, [os.path.join(base, name) for name in sorted(os.listdir(base))])
 
 
 def find_results(args, model, parts, inputs):
-    """{file name: (path, its output)}: exits unless each image has each of its results once, and nothing else is there."""
+    """{file name: path}: exits unless each image has each of its results once."""
     names = [each.name for each in inputs.files] if inputs else [inference.PURE]
-    outputs = {inference.result_name(name, index, args.outfmt): output for name in names
-               for index, output in enumerate(model.outputs)}
+    wanted = [inference.result_name(name, index, args.outfmt) for name in names for index in range(len(model.outputs))]
     found = {}
     for part in parts:
         # ais_bench computes the throughput with the batch size that it was told, or else reads from the .om.
         batch_size = int(round(part.summary["throughput"] * float(np.mean(part.times)) / 1000))
         if batch_size != model.batch_size:
             fail("%s: ais_bench ran it with batch size %d, not %d" % (model.path, batch_size, model.batch_size))
-        # A file that is no image of this model counts as several images, or as a part of one: then there are more or fewer runs.
-        runs = math.ceil(len(part.images) / batch_size) * args.loop
-        if inputs and len(part.times) != runs:
-            fail("%s: device %d ran %d times for %d images at batch size %d, not %d times: the files are not its images"
-                 % (model.path, part.device, len(part.times), len(part.images), batch_size, runs))
         for path in part.paths:
             name = os.path.basename(path)
-            if name not in outputs:
-                fail("%s: ais_bench left this beside the results; it belongs to no input" % path)
             if inputs and name in found:
                 fail("%s: two devices had the same input; this ais_bench did not divide them" % path)
-            found.setdefault(name, (path, outputs[name]))  # of pure inference the first device's
-    missing = [name for name in outputs if name not in found]
+            found.setdefault(name, path)  # of pure inference the first device's
+    missing = [name for name in wanted if name not in found]
     if missing:
         fail("%s: ais_bench ended with exit code 0, but left %d of %d results (first missing: %s)"
-             % (model.path, len(found), len(outputs), missing[0]))
-    return found
+             % (model.path, len(wanted) - len(missing), len(wanted), missing[0]))
+    return {name: found[name] for name in wanted}
 
 
-def check_results(args, model, found, is_scored):
-    """({file name: XXH3-128}, whether the scores are probabilities): exits unless each result is whole, and each score finite."""
-    hashes, probabilities, flattened, seen = {}, is_scored, 0, 0
-    for name, (path, output) in found.items():
-        data, values = files.read(path, 1 << 30), None
+def check_scores(args, model, found, inputs):
+    """Whether the scores are probabilities; exits unless each image's are whole and finite."""
+    probabilities, flattened, output = True, 0, model.outputs[0]
+    for seen, image in enumerate(inputs.files):
+        path = found[inference.result_name(image.name, 0, args.outfmt)]
         try:
-            if is_scored and output is model.outputs[0]:
-                values = scores.as_floats(scores.decode(data, args.outfmt, output["dtype"]))
-                probabilities = probabilities and scores.are_probabilities(values)
-                if args.outfmt == "TXT":
-                    flattened = inference.require_text_holds(model.path, values[None], seen, flattened, scores.flattened_text)
-                    seen += 1
-            size = values.size if values is not None else scores.count(data, args.outfmt, output["dtype"])
+            values = scores.as_floats(scores.decode(files.read(path, results.MOST_BYTES), args.outfmt, output["dtype"]))
         except ValueError as error:
             fail("%s: %s" % (path, error))
-        expected = (1 if is_scored else model.batch_size) * int(np.prod(output["shape"]))
-        if size != expected:
-            fail("%s: holds %d values, not %d: torn, or not of one image an input" % (path, size, expected))
-        hashes[name] = files.xxh(data)
-    return hashes, probabilities
+        if [values.size] != output["shape"]:
+            fail("%s: holds %d scores, not %d: torn, or not of one image" % (path, values.size, output["shape"][0]))
+        probabilities = probabilities and scores.are_probabilities(values)
+        if args.outfmt == "TXT":
+            flattened = inference.require_text_holds(model.path, values[None], seen, flattened, scores.flattened_text)
+    return probabilities
 
 
 # ---- the summary ----
@@ -222,35 +185,29 @@ def copy_ms(summary, key):
     return float(figures["mean"]) if figures.get("count") else None
 
 
-def summarise_devices(args, model, parts, seconds, inputs, **run):
+def summarise_devices(args, model, parts, seconds, inputs, output, hashes, **run):
     """The summary of all devices: the images a second of all together, the times of the slowest."""
     figures = [inference.performance(part.times, model.batch_size) for part in parts]
-    each = [{"device": part.device, "performance": performance, "images": len(part.images),
-             "h2d_ms": copy_ms(part.summary, "H2D_latency"), "d2h_ms": copy_ms(part.summary, "D2H_latency")}
-            for part, performance in zip(parts, figures)]
     slowest = max(range(len(parts)), key=lambda index: figures[index]["mean_ms"])
     speeds, intervals = ([performance[key] for performance in figures] for key in ("images_per_second", "interval95"))
-    total, interval = sum(speeds), None
-    if all(intervals):  # the devices are independent: their half widths add as squares
-        low, high = (math.sqrt(sum((speed - ends[side]) ** 2 for speed, ends in zip(speeds, intervals))) for side in (0, 1))
-        interval = [total - low, total + high]
-    devices, script = [part.device for part in parts], os.path.join(HERE, "tools", "npu_info.py")
-    code, text, _ = npu_smi.run_program(sys.executable, script, "--device", ",".join(map(str, devices)))
+    interval = [sum(ends) for ends in zip(*intervals)] if all(intervals) else None
+    script = os.path.join(HERE, "tools", "npu_info.py")
+    code, text, _ = npu_smi.run_program(sys.executable, script, "--device", ",".join(map(str, args.devices)))
     npu = None if code else json.loads(text)
     chip = " and ".join(sorted({found["soc_version"] for found in (npu or {"devices": []})["devices"] if found["soc_version"]}))
     if model.soc_version and chip not in ("", model.soc_version):
         warn("%s: was compiled for %s, npu-smi shows %s" % (model.path, model.soc_version, chip))
     chip = chip or model.soc_version or "NPU"
-    about = graph.model_summary(model.path, model.stat[0], model.sha256, model.onnx_sha256, model.properties, model.input)
+    about = graph.model_summary(model.path, model.sha256, model.onnx_sha256, model.properties, model.input)
     left, times = parts[slowest].summary, parts[slowest].times
     return inference.summarise(
-        args, times, engine="ais_bench %s" % (ais_bench.versions()["ais_bench"] or "of unknown version"),
-        device=chip if len(parts) == 1 else "%d x %s" % (len(parts), chip), devices=devices,
-        batch_size=model.batch_size, performance=dict(figures[slowest], images_per_second=total, interval95=interval),
+        args, times, inputs, output, hashes, engine="ais_bench %s" % (ais_bench.versions()["ais_bench"] or "of unknown version"),
+        device=chip if len(parts) == 1 else "%d x %s" % (len(parts), chip), devices=args.devices,
+        batch_size=model.batch_size, performance=dict(figures[slowest], images_per_second=sum(speeds), interval95=interval),
         NPU_compute_time=left["NPU_compute_time"], H2D_latency=left.get("H2D_latency"), D2H_latency=left.get("D2H_latency"),
-        h2d_ms=each[slowest]["h2d_ms"], d2h_ms=each[slowest]["d2h_ms"], npu=npu, parts=each if len(parts) > 1 else None,
+        h2d_ms=copy_ms(left, "H2D_latency"), d2h_ms=copy_ms(left, "D2H_latency"), npu=npu,
         precision=model.properties["precision"], model=dict(about, any_layout=True) if takes_any_layout(model) else about,
-        input=inputs and inputs.summary(), outputs=model.outputs, vnni=None, packages=ais_bench.versions(),
+        outputs=model.outputs, vnni=None, packages=ais_bench.versions(),
         # How long ais_bench waits for files and for the disk it does not tell; the seconds include loading the model.
         wall=inputs and {"seconds": seconds, "images_per_second": len(inputs.files) / seconds, "reading": None,
                          "computing": sum(times) / 1000, "writing": None, "resumed": False}, **run)
@@ -274,32 +231,33 @@ def run_om(args, model, device, output):
         model = ask_aclruntime(model, args.devices[0], folder)
     if args.batchsize not in (None, model.batch_size):
         fail("%s: is made for batch size %d, not %d" % (model.path, model.batch_size, args.batchsize))
-    inputs = find_om_inputs(args, model) if args.input else None
+    inputs = None
+    if args.input:
+        inputs = prepared.find_inputs(args.input, model.input["dtype"], model.input["shape"], model.properties["recipe"],
+                                      args.limit, takes_any_layout(model))
+        prepared.require_content(inputs.files)
     made_from = inference.made_from(args, model.sha256, inputs, ais_bench.versions(), device)
     front = ais_bench.ask_front_end(folder, inputs and len(args.devices) > 1)
     if front.strict:
         ais_bench.check_paths(model.path, folder, inputs)
-        if args.loop > ais_bench.MOST_LOOPS:
-            fail("--loop %d: this ais_bench takes at most %d" % (args.loop, ais_bench.MOST_LOOPS), 2)
     if args.seconds:
         parts, _ = run_ais_bench(args, front, model, inputs, output, WARM_RUNS)
         median = max(float(np.median(part.times)) for part in parts)
         args.loop = min(ais_bench.MOST_LOOPS, max(FEWEST_RUNS, math.ceil(args.seconds * 1000 / max(median, 1e-3))))
         print("%d runs of %.3f ms for %g seconds (at most %d)" % (args.loop, median, args.seconds, ais_bench.MOST_LOOPS))
     parts, seconds = run_ais_bench(args, front, model, inputs, output, args.loop)
-    if files.stat_of(os.stat(model.path)) != model.stat and files.sha256_of(model.path) != model.sha256:
-        fail("%s: was replaced while ais_bench ran; run it again" % model.path)
     if inputs:
         prepared.require_content(inputs.files)
     found = find_results(args, model, parts, inputs)
-    hashes, probabilities = check_results(args, model, found, bool(inputs))
-    for name, (path, _) in found.items():
+    probabilities, hashes = bool(inputs) and check_scores(args, model, found, inputs), {}
+    for name, path in found.items():
         os.replace(path, os.path.join(folder, name))
-        hashes[name] = [hashes[name], files.stat_of(os.stat(os.path.join(folder, name)))]
-    summary = summarise_devices(args, model, parts, seconds, inputs, made_from=made_from, probabilities=probabilities,
-                        filesinfo=inference.files_info(output, inputs, len(model.outputs), args.outfmt, hashes))
+        data, status = files.read_with_stat(os.path.join(folder, name))
+        hashes[name] = [files.xxh(data), status]
+    summary = summarise_devices(args, model, parts, seconds, inputs, output, hashes, made_from=made_from,
+                                probabilities=probabilities)
     output.publish(summary, hashes)
-    inference.show(args, summary, output if args.output else None)
+    inference.show(args, summary, output)
 
 
 def main():
@@ -308,9 +266,7 @@ def main():
     model = read_om(args.model)
     device = {"devices": args.devices, "visible": os.environ.get(npu_smi.VISIBLE), "soc_version": model.soc_version,
               "cann": ascend.cann_version()}
-    with tempfile.TemporaryDirectory(prefix="npu_infer-") as nowhere:
-        output = publishing.Output(args.output or nowhere, args.output_dirname)
-        inference.check_output_folder(args, output)
+    with publishing.output_of(args) as output:
         if inference.are_results_kept(args, output, model.sha256, ais_bench.versions(), device):
             return 0
         if args.check:

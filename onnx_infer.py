@@ -36,18 +36,6 @@ Model = collections.namedtuple("Model", "path session input outputs dtype shape 
 
 # ---- the model ----
 
-def read_onnx(path):
-    """The bytes of an ONNX file that is one whole file."""
-    if path.endswith(".om"):
-        fail("%s: an .om runs on an NPU alone, with npu_infer.py; here give the .onnx it was made from" % path)
-    if not os.path.lexists(path):
-        fail("%s: no such model file" % path)
-    data = files.read(path)
-    if graph.may_be_external(data):  # ONNX Runtime would take whatever lies under that name in the current folder
-        graph.Graph(path)
-    return data
-
-
 def find_provider(text, available):
     """(ONNX Runtime's name, options) of --provider NAME[,KEY=VALUE...]."""
     name, *options = text.split(",")
@@ -79,17 +67,10 @@ def open_model(args, data):
     properties["precision"] = graph.precision_in(graph.parse(data, args.model), properties)
     if properties["recipe"]:
         recipe.check_fits(properties["recipe"], args.model, dtype, shape[1:])
+    on_cpu = provider == "CPUExecutionProvider"
+    device = "%s, %d threads" % (machine.cpu_name(), args.threads) if on_cpu else args.provider
     return Model(args.model, session, session.get_inputs()[0].name, session.get_outputs(), dtype, shape,
-                 "onnxruntime %s %s" % (onnxruntime.__version__, provider),
-                 device_of(args, session, provider, provider_options), properties)
-
-
-def device_of(args, session, provider, provider_options):
-    if provider == "CPUExecutionProvider":
-        return "%s, %d threads" % (machine.cpu_name(), args.threads)
-    known = dict(session.get_provider_options().get(provider, {}), **provider_options)
-    which = known.get("device_type") or known.get("device_id") or "default device"
-    return machine.cpu_name() if which == "CPU" else "%s %s" % (provider.replace("ExecutionProvider", ""), which)
+                 "onnxruntime %s %s" % (onnxruntime.__version__, provider), device, properties)
 
 
 def session_input(args, session):
@@ -102,30 +83,14 @@ def session_input(args, session):
         fail("%s: its input %s is a %s; known are %s" % (args.model, name, kind, " ".join(DTYPES)))
     if len(shape) < 2 or not all(isinstance(side, int) and side > 0 for side in shape[1:]) or shape[0] == 0:
         fail("%s: its input %s has shape %s; only the batch may be open" % (args.model, name, shape))
-    scores_shape, batch_side = session.get_outputs()[0].shape, shape[0]
-    if len(scores_shape) != 2 or isinstance(scores_shape[1], str) and scores_shape[1] == batch_side:
-        fail("%s: its first output has shape %s; scores are of shape (batch, classes)" % (args.model, scores_shape))
     if not isinstance(shape[0], int) or shape[0] < 0:
         shape[0] = args.batchsize or 1
     elif args.batchsize not in (None, shape[0]):
         fail("%s: is made for batch size %d, --batchsize says %d" % (args.model, shape[0], args.batchsize))
-    needed = np.dtype(DTYPES[kind]).itemsize * float(np.prod([float(side) for side in shape]))
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > available:
-        fail("%s: batch size %d of shape %s needs %.1f GB for its inputs alone, more than there is; take a smaller --batchsize"
-             % (args.model, shape[0], shape[1:], needed / 1e9))
     return DTYPES[kind], tuple(shape)
 
 
 # ---- the runs: one thread reads, computes and writes, for ONNX Runtime's own threads need all the cores that there are ----
-
-def read_batch(group, batch):
-    """Fill an array of the model's shape; a last short group is padded with its first file, as ais_bench pads."""
-    rows = batch.reshape(len(batch), -1).view(np.uint8)
-    for row, source in zip(rows, group):
-        prepared.read_into(row, source)
-    rows[len(group):] = rows[0]
-
 
 def read_ahead(group):
     """Let the kernel read the next files during the computation."""
@@ -175,11 +140,11 @@ def infer(args, model, inputs, output):
     """All files through the session. Returns (times, outputs as described, probabilities, {file name: what vouches}, wall)."""
     size, batch = model.shape[0], np.empty(model.shape, np.dtype(model.dtype).newbyteorder("<"))
     groups = [inputs.files[first:first + size] for first in range(0, len(inputs.files), size)]
-    lines = list(output.lines) if output else []
+    lines = output.lines
     if lines:
         print("going on after batch %d of %d, where an earlier run was stopped" % (len(lines), len(groups)))
     if len(lines) < len(groups) and args.warmup_count:
-        read_batch(groups[len(lines)], batch)
+        prepared.read_batch(groups[len(lines)], batch)
         compute(model, batch, args.warmup_count, [])
     wall = dict(lines[-1]["wall"]) if lines else dict.fromkeys(("seconds", "reading", "computing", "writing"), 0.0)
     flattened = lines[-1]["flattened"] if lines else 0
@@ -187,24 +152,21 @@ def infer(args, model, inputs, output):
     with command.progress(len(inputs.files), "file", "infer", min(len(lines) * size, len(inputs.files))) as bar:
         for index in range(len(lines), len(groups)):
             start, times = time.perf_counter(), []
-            read_batch(groups[index], batch)
+            prepared.read_batch(groups[index], batch)
             read_ahead(groups[index + 1] if index + 1 < len(groups) else [])
             wall["reading"] += time.perf_counter() - start
             outputs = compute(model, batch, args.loop, times)
             start = time.perf_counter()
             wall["computing"] += sum(times) / 1000
-            line = {"times": times, "outputs": describe_outputs(model, outputs), "files": {}}
+            line = {"times": times, "outputs": describe_outputs(model, outputs)}
             rows = outputs[0][:len(groups[index])]
             if args.outfmt == "TXT":
                 flattened = inference.require_text_holds(model.path, rows, index * size, flattened)
             line["flattened"], line["probabilities"] = flattened, scores.are_probabilities(rows)
-            if output:
-                line["files"] = write_batch(output, groups[index], outputs, args.outfmt)
+            line["files"] = write_batch(output, groups[index], outputs, args.outfmt)
             wall["writing"] += time.perf_counter() - start
             wall["seconds"] = time.perf_counter() - begin
-            lines.append(dict(line, wall=dict(wall)))
-            if output:
-                output.journal(lines[-1])
+            output.journal(dict(line, wall=dict(wall)))
             bar.update(len(groups[index]))
     hashes = {name: state for line in lines for name, state in line["files"].items()}
     wall.update(images_per_second=len(inputs.files) / max(wall["seconds"], 1e-9), resumed=resumed)
@@ -213,19 +175,15 @@ def infer(args, model, inputs, output):
 
 
 def pure_inference(args, model, output):
-    """--loop or --seconds of runs on zeros, or on values as ais_bench's --pure_data_type random feeds. Returns as infer."""
-    batch = np.zeros(model.shape, model.dtype)
-    if args.pure_data_type == "random":
-        # Random bytes are often NaN as floats, which are slow on some CPUs; random values in their place.
-        batch = np.random.RandomState(0).randint(0, 256, model.shape).astype(model.dtype)
-    warm, times, runs = [], [], args.loop
+    """--loop or --seconds of runs on zeros. Returns as infer."""
+    batch, warm, times, runs = np.zeros(model.shape, model.dtype), [], [], args.loop
     if args.seconds or args.warmup_count:
         compute(model, batch, max(WARM_RUNS, args.warmup_count) if args.seconds else args.warmup_count, warm)
     if args.seconds:
         runs = max(FEWEST_RUNS, math.ceil(1000 * args.seconds / float(np.median(warm))))
     outputs = compute(model, batch, runs, times)
     described, hashes = describe_outputs(model, outputs), {}
-    for index, values in enumerate(outputs if output else []):
+    for index, values in enumerate(outputs):
         name = inference.result_name(inference.PURE, index, args.outfmt)
         hashes[name] = output.write_result(name, scores.encode(values, args.outfmt))
     return times, described, scores.are_probabilities(outputs[0]), hashes, None
@@ -249,45 +207,40 @@ def parse_args():
 
 def run_onnx(args, data, sha256, engine, device, output):
     model = open_model(args, data)
-    inputs = args.input and prepared.find_inputs(args.input, model.dtype, model.shape[1:], args.model,
-                                                 model.properties["recipe"], args.limit)
+    inputs = args.input and prepared.find_inputs(args.input, model.dtype, model.shape[1:], model.properties["recipe"], args.limit)
     made_from = inference.made_from(args, sha256, inputs, engine, device)
-    if output:
-        output.take()
-        output.resume(made_from, afresh=not inputs)  # pure inference is measured in one go
+    output.take()
+    output.resume(made_from, afresh=not inputs)  # pure inference is measured in one go
     try:
         times, outputs, probabilities, hashes, wall = (infer(args, model, inputs, output) if inputs
                                                        else pure_inference(args, model, output))
     except command.Failure:
-        if output:
-            output.discard()
+        output.discard()
         raise
     summary = inference.summarise(
-        args, times, made_from=made_from, engine=model.engine, device=model.device, batch_size=model.shape[0],
-        filesinfo=inference.files_info(output, inputs, len(outputs), args.outfmt, hashes),
-        precision=model.properties["precision"],
-        model=graph.model_summary(args.model, len(data), sha256, sha256, model.properties,
+        args, times, inputs, output, hashes, made_from=made_from, engine=model.engine, device=model.device,
+        batch_size=model.shape[0], precision=model.properties["precision"],
+        model=graph.model_summary(args.model, sha256, sha256, model.properties,
                                   {"dtype": model.dtype, "shape": model.shape[1:]}),
-        input=inputs and inputs.summary(), outputs=outputs, probabilities=probabilities, wall=wall,
+        outputs=outputs, probabilities=probabilities, wall=wall,
         packages={"onnxruntime": machine.version("onnxruntime")})
-    if output:
-        output.publish(summary, hashes)
+    output.publish(summary, hashes)
     inference.show(args, summary, output)
 
 
 def main():
     args = parse_args()
-    data = read_onnx(args.model)
+    if args.model.endswith(".om"):
+        fail("%s: an .om runs on an NPU alone, with npu_infer.py; here give the .onnx it was made from" % args.model)
+    data = graph.read_graph(args.model)
     sha256 = files.sha256(data)
     engine, device = {"onnxruntime": machine.version("onnxruntime"), "provider": args.provider}, {"threads": args.threads}
-    output = publishing.Output(args.output, args.output_dirname) if args.output else None
-    if output:
-        inference.check_output_folder(args, output)
+    with publishing.output_of(args) as output:
         if inference.are_results_kept(args, output, sha256, engine, device):
             return 0
         if args.check:
             return 1
-    return run_onnx(args, data, sha256, engine, device, output)
+        run_onnx(args, data, sha256, engine, device, output)
 
 
 if __name__ == "__main__":

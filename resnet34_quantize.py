@@ -257,7 +257,7 @@ def write_model(args, model, data, calibration, names, made_from):
         fail("%s: the quantised model is no ONNX: %s" % (args.int8_onnx, first_line(error)))
     properties = {key: model.metadata[key] for key in graph.CARRIED if key in model.metadata}
     data = graph.with_properties(proto, dict(properties, precision="int8", calibration=calibration))
-    files.begin_recorded(args.int8_onnx, made_from, data)
+    files.begin_recorded(args.int8_onnx, made_from)
     files.write(args.list, names)
     files.write(args.int8_onnx, data)
     files.finish_recorded(args.int8_onnx, made_from, list_sha256=files.sha256(names))
@@ -338,7 +338,7 @@ def main():
     if args.tool == "amct" and model.input["dtype"] == "uint8":
         fail("%s: takes uint8 pixels, AMCT calibrates float32 inputs; quantise the float graph (and its float prep_dataset): "
              "run_atc.sh --aipp gives that one uint8 pixels" % args.onnx)
-    inputs = prepared.find_inputs(args.calibration, model.input["dtype"], model.input["shape"], args.onnx, model.recipe)
+    inputs = prepared.find_inputs(args.calibration, model.input["dtype"], model.input["shape"], model.recipe)
     made_from = dict({key: getattr(args, key) for key in ("images", "tool", "seed", "method", "reduce_range", "max_error",
                                                           "min_agreement")},
                      version=VERSION, source=model.sha256, calibration=inputs.content_hash(), vnni=machine.has_vnni(),

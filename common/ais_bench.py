@@ -2,7 +2,6 @@
 import collections
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
@@ -15,8 +14,7 @@ from common import ascend, command, files, machine
 from common.command import fail, one_line
 from common.npu_smi import VISIBLE
 
-MOST_LOOPS, MOST_FILES, LARGEST_OM = 100000, 100000, 10 << 30  # of newer front ends
-TAKEN = (".bin", ".BIN", ".npy", ".NPY")  # what it takes out of a folder
+MOST_LOOPS = 100000  # of newer front ends
 STRANGE = re.compile(r"[^A-Za-z0-9_./-]")  # what newer ones refuse in paths
 # Lines that say why: of its log, of CANN (EE9999 ..., E10016), of Click's frame, and an exception with words.
 TELLING = re.compile(r"\[ERROR\]|E[A-Z0-9]\d{4}\b|No such option|Got unexpected|Invalid value|[\w.]*(Error|Exception)\b\W*\w")
@@ -38,10 +36,10 @@ def versions():
     return {name: machine.version(name) for name in ("ais_bench", "aclruntime")}
 
 
-def run_python(words, folder, show=False, output=None):
+def run_python(words, folder, output=None):
     """(exit code, what it wrote) of Python in a folder of its own: before 3.11 it imports from the current one first.
 
-    show: its standard output appears as it comes. output: it holds this Output's lock as long as it lives, maybe longer than we.
+    output: it holds this Output's lock as long as it lives, maybe longer than we, and its standard output appears as it comes.
     """
     # No entry of PYTHONPATH may mean the current folder, whose re.py would then be Python's; CANN's set_env.sh leaves one.
     entries = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
@@ -59,7 +57,7 @@ def run_python(words, folder, show=False, output=None):
             while process.returncode is None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.2)
-                if show:
+                if output:
                     sys.stdout.write(reader.read().decode("utf-8", "replace"))
                     sys.stdout.flush()
         finally:
@@ -138,8 +136,6 @@ def check_paths(om, folder, inputs):
     paths = [om, folder] + [each.path for each in (inputs.files if inputs else [])]
     if inputs and os.path.isdir(inputs.path):
         paths += [inputs.path] + [os.path.join(inputs.path, name) for name in sorted(os.listdir(inputs.path))]
-    if os.path.getsize(om) > LARGEST_OM or len(paths) > MOST_FILES:
-        fail("%s: this ais_bench takes an .om of 10 GB and a folder of %d files at most" % (om, MOST_FILES))
     for path in paths:
         state = os.lstat(path)
         for refused, problem in (
@@ -150,16 +146,6 @@ def check_paths(om, folder, inputs):
                 (not state.st_mode & stat.S_IRUSR, "cannot read it; chmod u+r it")):
             if refused:
                 fail("%s: this ais_bench %s" % (os.path.abspath(path), problem))
-
-
-def usable_devices(devices, images):
-    """0.0.2 gives each device as many files as divide evenly, rounded up, and fails where the last gets none: take fewer then."""
-    count = len(devices)
-    while count > 1 and (count - 1) * math.ceil(images / count) >= images:
-        count -= 1
-    if count < len(devices):
-        print("%d images are not divided among %d devices by ais_bench; %d do the work" % (images, len(devices), count))
-    return devices[:count]
 
 
 def linked(inputs, folder, strict):

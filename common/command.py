@@ -60,11 +60,9 @@ def stopped(number, frame):
     for each in STOPS:
         signal.signal(each, signal.SIG_IGN)
     stop_code = 128 + number
-    try:
+    with contextlib.suppress(OSError):
         os.write(2, b"stopped; what was finished is kept, the same line goes on\n")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # no library adds to it where it was interrupted
-    except OSError:
-        pass
     sys.exit(stop_code)
 
 
@@ -99,9 +97,8 @@ sys.excepthook = explain_exception
 
 def run(main):
     """Run a command's main() and exit with what it returns (None is 0); whatever the outside world does ends in a sentence."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # file names need not be text
-            stream.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):  # file names need not be text
+        stream.reconfigure(errors="backslashreplace")
     try:
         try:
             code = main()
@@ -137,15 +134,11 @@ def parser(docstring, **options):
 
 def whole(least=1, most=10 ** 9):
     """A type for argparse: a whole number from least to most."""
-    return _number_type(int, least, most, "whole number")
+    return number(least, most, int, "whole number")
 
 
-def number(least, most):
+def number(least, most, kind=float, what="number"):
     """A type for argparse: a number from least to most."""
-    return _number_type(float, least, most, "number")
-
-
-def _number_type(kind, least, most, what):
     def parse_number(text):
         try:
             value = kind(text)

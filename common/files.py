@@ -22,7 +22,6 @@ from common.command import Failure, fail, first_line, one_line
 LARGEST = 1 << 31  # bytes of any file that is read whole: protobuf's limit for a graph
 AGAIN = "; if these scripts made it, remove it and run that stage again"
 TEMPORARY = re.compile(r"\.resnet34\.[0-9a-f]{16}\.tmp")  # not of the file's own name, which may be as long as a name may be
-RECORD = 1  # of the JSON beside an artefact
 LOCK_SECONDS = 2  # the workers of a killed run need a moment to see that it is gone
 
 
@@ -43,12 +42,7 @@ def sha256(data):
 
 
 def sha256_of(path):
-    """The SHA-256 of a file of any size."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+    return sha256(read(path))
 
 
 def set_hash(pairs):
@@ -67,6 +61,15 @@ def is_same(path, recorded_hash, recorded_stat):
 
 # ---- reading ----
 
+@contextlib.contextmanager
+def naming(path):
+    """An OSError within names this file: a read or write itself knows only a descriptor's number."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+
+
 def read(path, most=LARGEST):
     """The bytes of a regular file; an OSError names it. A FIFO does not hang, a device does not fill the memory."""
     return read_with_stat(path, most)[0]
@@ -74,12 +77,10 @@ def read(path, most=LARGEST):
 
 def read_with_stat(path, most=LARGEST):
     """(bytes, stat_of) of a regular file."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with naming(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)
-            if stat.S_ISDIR(status.st_mode):
-                raise OSError(errno.EISDIR, "is a folder, not a file")
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "is no regular file")
             if status.st_size > most:
@@ -88,8 +89,6 @@ def read_with_stat(path, most=LARGEST):
             data = b"".join(iter(lambda: os.read(descriptor, status.st_size + 1), b""))
         finally:
             os.close(descriptor)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
     return data, stat_of(status)
 
 
@@ -113,11 +112,11 @@ def read_json(path, most=1 << 28):
 
 def peek_json(path):
     """The object in a JSON file, or {} where there is none: for what may be there, and may be ours."""
-    try:
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         content = json.loads(read(path, 1 << 28).decode())
-    except (OSError, ValueError, RecursionError):
-        content = None
-    return content if isinstance(content, dict) else {}
+        if isinstance(content, dict):
+            return content
+    return {}
 
 
 @contextlib.contextmanager
@@ -163,8 +162,14 @@ def lines_of(data):
 
 # ---- writing ----
 
-def temporary_in(folder):
-    return os.path.join(folder, ".resnet34.%s.tmp" % os.urandom(8).hex())
+def as_json(content, indent=None):
+    """The bytes of a JSON text, by default one line."""
+    return (json.dumps(content, indent=indent, allow_nan=False) + "\n").encode()
+
+
+def temporary_beside(path):
+    """A temporary name beside a file."""
+    return os.path.join(os.path.dirname(path), ".resnet34.%s.tmp" % os.urandom(8).hex())
 
 
 def remove_temporaries(folder):
@@ -177,9 +182,8 @@ def remove_temporaries(folder):
 
 
 def write(path, data):
-    """Write bytes to a file that is there whole or not at all; returns its stat_of. An OSError names the file."""
+    """Write bytes to a file that is there whole or not at all. An OSError names the file."""
     write_all({path: data})
-    return stat_of(os.stat(path))
 
 
 def write_all(contents):
@@ -187,32 +191,28 @@ def write_all(contents):
     ready = []
     with contextlib.ExitStack() as stack:
         for path, data in contents.items():
-            folder = os.path.dirname(path)
-            try:
-                remove_temporaries(folder)
-                temporary = temporary_in(folder)
+            temporary = temporary_beside(path)
+            with naming(path):
+                remove_temporaries(os.path.dirname(path))
                 stack.callback(_remove_if_there, temporary)
                 file = stack.enter_context(open(temporary, "xb", 0))
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(file, fcntl.LOCK_EX)
                 write_bytes(file, data)
                 os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, path) from None
             ready.append((temporary, path))
         for temporary, path in ready:
             os.replace(temporary, path)
 
 
-def write_quickly(path, data, temporary):
-    """write() for workers that write thousands, each under a temporary name of its own in a folder that is locked."""
-    try:
+def write_quickly(path, data):
+    """write() for workers that write thousands, in a folder that is locked; returns the file's stat_of."""
+    temporary = temporary_beside(path)
+    with naming(path):
         with open(temporary, "wb", 0) as file:
             write_bytes(file, data)
         os.replace(temporary, path)
         return stat_of(os.stat(path))
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
 
 
 def write_bytes(file, data):
@@ -232,7 +232,7 @@ def lock(folder, name=".lock"):
     The file holds the numbers of those processes, for whoever finds it locked.
     """
     path = os.path.join(folder, name)
-    try:
+    with naming(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
         for _ in range(LOCK_SECONDS * 20):
             try:
@@ -242,8 +242,6 @@ def lock(folder, name=".lock"):
                 return descriptor
             except BlockingIOError:
                 time.sleep(0.05)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
     holders = [number for number in read(path).decode("ascii", "replace").split() if os.path.exists("/proc/" + number)]
     return fail("%s: another run is at work in this folder%s; wait for it, or use another folder"
                 % (folder, holders and " (process %s)" % " and ".join(holders) or ""))
@@ -272,8 +270,7 @@ def check_output(path, inputs=(), ours=None, overwrite=False):
 def record_of(path):
     """What the JSON beside an artefact says, or None where there is none of ours: see write_recorded."""
     record = peek_json(path + ".json")
-    return record if record.get("record") == RECORD and isinstance(record.get("made_from"), dict) \
-        and "sha256" in record else None
+    return record if isinstance(record.get("made_from"), dict) and "sha256" in record else None
 
 
 def is_recorded(path):
@@ -281,11 +278,7 @@ def is_recorded(path):
     record = record_of(path)
     if record is None:
         return not os.path.lexists(path) and not os.path.lexists(path + ".json")
-    if not os.path.exists(path):
-        return True
-    if record["sha256"] is None:
-        return record.get("pending") is None or sha256_of(path) in record["pending"]
-    return stat_of(os.stat(path)) == record.get("stat") or sha256_of(path) == record["sha256"]
+    return not os.path.exists(path) or record["sha256"] in (None, sha256_of(path))
 
 
 def is_kept(path, made_from):
@@ -294,26 +287,18 @@ def is_kept(path, made_from):
     return bool(record and record["sha256"] and record["made_from"] == made_from and os.path.isfile(path) and is_recorded(path))
 
 
-def begin_recorded(path, made_from, data=None):
-    """Write the record of an artefact that is to be made: from now on what is there (of these bytes, where they are known) is
-    ours, but not kept, and so is what it replaces."""
-    earlier = record_of(path) or {"sha256": None}
-    pending = [sha256(data), earlier["sha256"]] + (earlier.get("pending") or []) if data else None
-    write(path + ".json", _json({"record": RECORD, "sha256": None, "pending": pending, "made_from": made_from}))
+def begin_recorded(path, made_from):
+    """Write the record of an artefact that is to be made: from now on what is there is ours, but not kept."""
+    write(path + ".json", as_json({"sha256": None, "made_from": made_from}, 1))
 
 
 def finish_recorded(path, made_from, **more):
     """Write the record of an artefact that is there: its SHA-256, all that it was made from, and more that later stages want."""
-    record = {"record": RECORD, "sha256": sha256_of(path), "stat": stat_of(os.stat(path)), "made_from": made_from}
-    write(path + ".json", _json(dict(record, **more)))
+    write(path + ".json", as_json(dict(more, sha256=sha256_of(path), made_from=made_from), 1))
 
 
 def write_recorded(path, data, made_from, **more):
     """Write an artefact's bytes and its record; killed at any moment, the next run knows it for its own."""
-    begin_recorded(path, made_from, data)
+    begin_recorded(path, made_from)
     write(path, data)
     finish_recorded(path, made_from, **more)
-
-
-def _json(content):
-    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()

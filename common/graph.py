@@ -1,5 +1,6 @@
 """An ONNX file: what it takes and gives, and what it says of itself in its metadata_props."""
 import json
+import os
 import re
 
 from common import files, recipe
@@ -11,15 +12,21 @@ CARRIED = ("recipe", "weights", "weights_sha256", "exporter")
 DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16", 11: "float64"}
 
 
+def read_graph(path):
+    """The bytes of an ONNX file that is one whole file: ONNX Runtime would take whatever lies under a weight's file name here."""
+    data = files.read(path)
+    if b"\n\x08location" in data:  # the first key of a tensor's external_data, as protobuf writes it
+        fail("%s: keeps its weights in another file (external data), which is not read; export it as one file" % path)
+    return data
+
+
 class Graph:
     """A graph as read: data (bytes), sha256, proto, metadata {key: text}, input and outputs ({name, dtype, shape of one image}),
     batch_size (of the input; None where it is open), recipe (a Recipe or None), precision, calibration."""
 
     def __init__(self, path):
-        self.path, self.data = path, files.read(path)
+        self.path, self.data = path, read_graph(path)
         self.sha256, self.proto = files.sha256(self.data), parse(self.data, path)
-        if external(self.proto):
-            fail("%s: keeps its weights in another file (external data), which is not read; export it as one file" % path)
         weights = {weight.name for weight in self.proto.graph.initializer}
         inputs = [value for value in self.proto.graph.input if value.name not in weights]
         if len(inputs) != 1:
@@ -74,21 +81,9 @@ def with_properties(proto, properties):
     return proto.SerializeToString()
 
 
-def may_be_external(data):
-    """Whether an ONNX file's bytes may name other files for its weights; only then onnx is imported to see."""
-    return b"\n\x08location" in data
-
-
-def external(message):
-    """Does a tensor anywhere in an ONNX message (graph, subgraph, attribute) keep its values in another file?"""
-    if getattr(message, "data_location", 0) == 1:  # onnx.TensorProto.EXTERNAL
-        return True
-    parts = [value if hasattr(value, "__len__") else [value] for field, value in message.ListFields() if field.message_type]
-    return any(external(part) for values in parts for part in values)
-
-
-def model_summary(path, data_bytes, sha256, onnx_sha256, said, model_input):
+def model_summary(path, sha256, onnx_sha256, said, model_input):
     """What a summary says of a model. said: as described() gives it; model_input: its input, {dtype, shape of one image}."""
-    return {"path": path, "bytes": data_bytes, "sha256": sha256, "onnx_sha256": onnx_sha256, "weights": said["weights"],
-            "weights_sha256": said["weights_sha256"], "recipe": said["recipe"] and said["recipe"].as_json(),
-            "calibration": said["calibration"], "input": {"dtype": model_input["dtype"], "shape": list(model_input["shape"])}}
+    return {"path": path, "bytes": os.path.getsize(path), "sha256": sha256, "onnx_sha256": onnx_sha256,
+            "weights": said["weights"], "weights_sha256": said["weights_sha256"], "calibration": said["calibration"],
+            "recipe": said["recipe"] and said["recipe"].as_json(),
+            "input": {"dtype": model_input["dtype"], "shape": list(model_input["shape"])}}

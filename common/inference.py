@@ -16,7 +16,6 @@ VERSION = 2  # of what an engine leaves; raised when results or the meaning of a
 T_975_9 = 2.262157  # Student's t for a 95 % interval from ten batch means
 P90_FROM, P99_FROM, INTERVAL_FROM = 10, 100, 20  # runs; of fewer a percentile is no more than the largest
 MOST_FLATTENED = 1000  # at most one in so many images may have scores that %f makes equal: TXT is refused beyond
-YES = ("1", "true", "yes", "y", "t")
 
 
 # ---- options ----
@@ -31,12 +30,9 @@ def add_engine_options(parser, model, model_help):
     add("--outfmt", choices=scores.FORMATS, default="BIN", help="format of the results (default: %(default)s)")
     add("-l", "--loop", metavar="N", type=whole(), help="runs of each batch (default: 1)")
     add("--seconds", metavar="S", type=number(0.001, 10 ** 6), help="pure inference for about so long, in place of --loop")
-    add("--batchsize", metavar="N", type=whole(), help="batch size; an .om's, or an ONNX file's fixed one, must be this")
+    add("--batchsize", metavar="N", type=whole(1, 4096), help="batch size; an .om's, or an ONNX file's fixed one, must be this")
     add("--warmup_count", "--warmup-count", metavar="N", type=whole(0), default=1,
         help="runs before the timed ones (default: %(default)s)")
-    add("--pure_data_type", "--pure-data-type", choices=["zero", "random"], default="zero", help="what pure inference feeds")
-    add("--display_all_summary", "--display-all-summary", metavar="1", type=str.lower, nargs="?", const="1", default="0",
-        choices=YES + ("0", "false", "no", "n", "f"), help="print the times of the copies, too")
     add("--limit", metavar="N", type=whole(), help="only the first N files")
     add("--overwrite", action="store_true", help="run again what is finished")
     add("--check", action="store_true", help="do nothing; exit code 0 where the results are there and of just this run, else 1")
@@ -55,13 +51,6 @@ def check_options(parser, args):
     args.output_dirname, args.loop = os.path.normpath(name), args.loop or 1
 
 
-def check_output_folder(args, output):
-    parts = [args.input] + args.input.split(",") if args.input else []
-    folders = [part if os.path.isdir(part) else os.path.dirname(part) or "." for part in parts]
-    if os.path.realpath(output.folder) in map(os.path.realpath, folders):
-        fail("%s: is the folder of the inputs; choose another --output_dirname" % output.folder)
-
-
 # ---- when there is nothing to do ----
 
 def made_from(args, model_sha256, inputs, engine, device):
@@ -69,12 +58,12 @@ def made_from(args, model_sha256, inputs, engine, device):
 
     engine, device: {what: value}.
     """
-    decisive = dict({key: getattr(args, key) for key in ("batchsize", "outfmt", "loop")}, version=VERSION, model=model_sha256,
-                    images=inputs and inputs.content_hash(), recipe=inputs and inputs.recipe and inputs.recipe.told(), **engine)
+    decisive = dict(engine, version=VERSION, model=model_sha256, batchsize=args.batchsize, outfmt=args.outfmt, loop=args.loop,
+                    images=inputs and inputs.content_hash(), recipe=inputs and inputs.recipe and inputs.recipe.told())
     if inputs:
         return decisive
-    options = {key: getattr(args, key) for key in ("seconds", "warmup_count", "pure_data_type")}
-    return dict(decisive, machine=machine.description(), cpus=machine.cpus(), **dict(options, **device))
+    return dict(decisive, machine=machine.description(), cpus=machine.cpus(), seconds=args.seconds,
+                warmup_count=args.warmup_count, **device)
 
 
 def are_results_kept(args, output, model_sha256, engine, device):
@@ -83,19 +72,19 @@ def are_results_kept(args, output, model_sha256, engine, device):
     if args.overwrite or not summary or summary["made_from"].get("model") != model_sha256:
         return False
     with files.as_written(output.summary_path):
-        inputs, model, want = None, summary["model"], summary["input"] is not None
-        if args.input and want:  # what the summary says of a model with these very bytes is true of this one
+        inputs, model = None, summary["model"]
+        if bool(args.input) != bool(summary["input"]):
+            return False
+        if args.input:  # what the summary says of a model with these very bytes is true of this one
             own = from_json(model["recipe"], output.summary_path) if model["recipe"] else None
-            inputs = prepared.find_inputs(args.input, model["input"]["dtype"], model["input"]["shape"], args.model, own,
-                                          args.limit, model.get("any_layout", False))
+            inputs = prepared.find_inputs(args.input, model["input"]["dtype"], model["input"]["shape"], own, args.limit,
+                                          model.get("any_layout", False))
             prepared.require_content(inputs.files)
-        if bool(args.input) != want or made_from(args, model_sha256, inputs, engine, device) != summary["made_from"]:
-            return False
-        if not output.is_whole(summary):
-            return False
-        output.settle()
-        print("kept: %s, %s on %s, of just this model and input" % (output.folder, summary["engine"], summary["device"]))
-    return True
+        kept = made_from(args, model_sha256, inputs, engine, device) == summary["made_from"] and output.is_whole(summary)
+        if kept:
+            output.settle()
+            print("kept: %s, %s on %s, of just this model and input" % (output.folder, summary["engine"], summary["device"]))
+        return kept
 
 
 # ---- figures ----
@@ -130,29 +119,27 @@ def result_name(name, index, outfmt):
 
 
 def files_info(output, inputs, outputs, outfmt, hashes):
-    """ais_bench's filesinfo, with the picture (image) and what vouches for each result (hashes: [XXH3-128, stat_of] a file).
-
-    hashes: {file name: [XXH3-128, stat_of]}, or None where nothing is written (no --output).
-    """
+    """ais_bench's filesinfo, with the picture (image) and what vouches for each result (hashes: {name: [XXH3-128, stat_of]})."""
     sources = [(each.name, each.path, each.image) for each in inputs.files] if inputs else [(PURE, PURE, None)]
     info = {}
     for index, (name, path, image) in enumerate(sources):
-        names = [result_name(name, number, outfmt) for number in range(outputs)] if hashes else []
+        names = [result_name(name, number, outfmt) for number in range(outputs)]
         info[str(index)] = {"infiles": [path], "outfiles": [os.path.join(output.folder, each) for each in names],
                             "image": image, "hashes": [hashes[each] for each in names]}
     return info
 
 
-def summarise(args, times, **run):
-    """ais_bench's keys, then what this run was. times: milliseconds of all runs (of the slowest device); run: the other keys, of
-    which NPU_compute_time, H2D_latency, D2H_latency, throughput and performance have defaults that follow from the times."""
+def summarise(args, times, inputs, output, hashes, **run):
+    """ais_bench's keys, then what this run was. times: milliseconds of all runs (of the slowest device); hashes: as files_info
+    takes them; run: the other keys, of which those that follow from the times have defaults."""
     figures = run.get("performance") or performance(times, run["batch_size"])
-    summary = {"filesinfo": {}, "NPU_compute_time": statistics(times), "H2D_latency": statistics([]),
+    summary = {"filesinfo": files_info(output, inputs, len(run["outputs"]), args.outfmt, hashes),
+               "input": inputs and inputs.summary(), "NPU_compute_time": statistics(times), "H2D_latency": statistics([]),
                "D2H_latency": statistics([]), "throughput": figures["images_per_second"], "npu_compute_time_list": times,
                "args": sys.argv, "pid": os.getpid(), "schema": results.SCHEMA,
                "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                "devices": [], "outfmt": args.outfmt, "machine": machine.description(), "vnni": machine.has_vnni(),
-               "performance": figures, "h2d_ms": None, "d2h_ms": None, "wall": None, "npu": None, "parts": None}
+               "performance": figures, "h2d_ms": None, "d2h_ms": None, "wall": None, "npu": None}
     packages = dict({"python": platform.python_version(), "numpy": np.__version__}, **run.pop("packages"))
     return dict(summary, packages=packages, **run)
 
@@ -163,15 +150,11 @@ def show(args, summary, output):
     print("engine: %s on %s" % (summary["engine"], summary["device"]))
     print("compute time (ms): " + ", ".join("%s %.3f" % (key[:-3], figures[key]) for key in (
         "min_ms", "max_ms", "mean_ms", "median_ms", "p90_ms", "p99_ms") if figures[key] is not None))
-    if args.display_all_summary in YES:
-        for key in ("H2D_latency", "D2H_latency"):
-            figures_of_copies = [pair for pair in (summary[key] or {}).items() if pair[0] != "count"]
-            print("%s (ms): %s" % (key, ", ".join("%s %.3f" % pair for pair in figures_of_copies)))
     print("throughput: %.2f images/s (batch size %d, %d runs)" % (summary["throughput"], summary["batch_size"], figures["runs"]))
     if wall:
         parts = ["%s %.1f" % (key, wall[key]) for key in ("reading", "computing", "writing") if wall[key] is not None]
         print("end to end: %.2f images/s (%.1f s: %s)" % (wall["images_per_second"], wall["seconds"], ", ".join(parts)))
-    if output:
+    if args.output:
         print("results: %s" % output.folder)
 
 

@@ -47,10 +47,7 @@ def open_session(data, path=None, as_written=False):
 def load_batch(inputs, graph, batch_size):
     """One array of images of prepared.Inputs' files; a short group is padded with its first."""
     batch = np.empty([batch_size] + graph.input["shape"], np.dtype(graph.input["dtype"]).newbyteorder("<"))
-    rows = batch.reshape(batch_size, -1).view(np.uint8)
-    for row, source in zip(rows, inputs):
-        prepared.read_into(row, source)
-    rows[len(inputs):] = rows[0]
+    prepared.read_batch(inputs, batch)
     return batch
 
 

@@ -2,7 +2,7 @@
 
 FILE may have folders before it, spaces and dots in it, or no extension; CLASS is the last word, a whole number from 0. UTF-8 with
 or without BOM, any line ends, tabs and blank lines. tools/make_val_label.py turns what else people have into such a file;
-where it knows a file by its first line, the error says with which command. Image names are looked up by key(name).
+the error says with which command. Image names are looked up by key(name).
 """
 import ast
 import importlib.util
@@ -17,9 +17,6 @@ from common.images import key, name_of
 MOST_BYTES = 1 << 28
 TOOL = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tools", "make_val_label.py")
 CLASS, WORDNET_ID = re.compile("[0-9]{1,9}"), re.compile("n[0-9]{8}")
-KIT = "ILSVRC2012_devkit_t12.tar.gz"
-# What the first line of a source of make_val_label.py has in it.
-SOURCES = ((r"\bn[0-9]{8}\b", "WordNet ids"), (r"\t.*\t", "an MXNet list"), (r"\0", "an archive"), (r"[,;]", "CSV"))
 
 
 def read(path):
@@ -30,8 +27,9 @@ def read(path):
     for number, line in numbered(data):
         row = split_line(line)
         if row is None:
+            advice = "; this makes such a file of WordNet ids, CSV, MXNet's .lst or the development kit's: " + command(path)
             fail("%s: line %d is not \"FILE CLASS\", CLASS a number counted from 0, but %r%s"
-                 % (path, number, line[:80], "" if labels else remedy(path, data)))
+                 % (path, number, line[:80], "" if labels else advice))
         name = key(name_of(row[0]))
         if name in labels:
             more = "; if class folders hold equal names, tools/make_val_label.py makes labels of them" if "/" in row[0] else ""
@@ -57,22 +55,11 @@ def numbered(data):
     return [(number, line) for number, line in enumerate(files.lines_of(data), 1) if line]
 
 
-def command(source, more=()):
+def command(source):
     """The very command that makes labels of a source."""
     path = source.rstrip("/") if os.path.isdir(source) else os.path.splitext(source)[0]
     words = ["python3", os.path.relpath(TOOL), source, path + "_label.txt"]
-    return " ".join(shlex.quote(word) for word in words + list(more))
-
-
-def remedy(path, data):
-    """What to do about a file whose first lines are not "FILE CLASS"."""
-    first = "\n".join(line for _, line in numbered(data[:1 << 16])[:2])  # a header, and the line after it
-    what = next((what for pattern, what in SOURCES if re.search(pattern, first)), None)
-    if what:
-        return "; it seems to be %s: %s" % (what, command(path))
-    if re.match("[0-9]{1,4}(\n|$)", first):
-        return "; if these are the development kit's own numbers: %s" % command(path, ["--devkit", KIT])
-    return "; tools/make_val_label.py makes such a file of class folders, WordNet ids, CSV, MXNet's .lst or the development kit"
+    return " ".join(map(shlex.quote, words))
 
 
 def missing(labels, names):

@@ -8,17 +8,14 @@ import sys
 
 def cpus():
     """How many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
 
 
 @functools.lru_cache(maxsize=None)
 def cpuinfo(pattern):
     """What /proc/cpuinfo says by a pattern's group, or None; aarch64 kernels give no name of the CPU."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            found = re.search(pattern, file.read(), re.M)
-    except OSError:
-        return None
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        found = re.search(pattern, file.read(), re.M)
     return found.group(1).strip() if found else None
 
 
@@ -28,29 +25,21 @@ def cpu_name():
 
 def description():
     """The machine in a line, as the summaries have it."""
-    return "%s, %s, %d CPUs" % (cpu_name(), platform.machine(), os.cpu_count() or 1)
-
-
-def flags():
-    """The CPU's flags on x86, as a set; empty where the kernel names none."""
-    return set((cpuinfo(r"^flags\s*:(.*)$") or "").split())
+    return "%s, %s, %d CPUs" % (cpu_name(), platform.machine(), os.cpu_count())
 
 
 def has_vnni():
     """Whether 8-bit products are summed in 32 bits; None where that cannot be told (no x86)."""
-    return bool({"avx512_vnni", "avx_vnni"} & flags()) if flags() else None
+    flags = (cpuinfo(r"^flags\s*:(.*)$") or "").split()
+    return bool({"avx512_vnni", "avx_vnni"} & set(flags)) if flags else None
 
 
 @functools.lru_cache(maxsize=None)
 def packages():
     """{package: version} by the folders that installers leave on sys.path; importlib.metadata came with Python 3.8 only."""
     versions = {}
-    for folder in sys.path:
-        try:
-            names = os.listdir(folder or ".")
-        except OSError:
-            continue
-        for name in names:
+    for folder in filter(os.path.isdir, sys.path):
+        for name in os.listdir(folder):
             found = re.match(r"(.+?)-([^-]+).*\.(?:dist|egg)-info$", name)
             if found:  # the first on sys.path is the one that is imported
                 versions.setdefault(re.sub(r"[-_.]+", "_", found.group(1)).lower(), found.group(2))

@@ -16,12 +16,15 @@ from common.command import fail
 
 RECIPE, MANIFEST = ".recipe.json", ".manifest"
 VERSION = 2  # of what the preprocessing writes; raised when the values of a .bin or these two files change
+TAKEN = (".bin", ".BIN", ".npy", ".NPY")  # what ais_bench takes out of a folder, too
 REMEDY = "; prepare the images again with imagenet_torch_preprocess.py"
+CHANGED = "%s: is not what it was when it was looked at (damaged, or replaced)" + REMEDY
 
 # A line of the manifest, a JSON list. source: path of the image. The hashes are XXH3-128, the stats files.stat_of; a bin_hash of
 # "" vouches for nothing: the .bin is still to be made.
 Image = collections.namedtuple("Image", "name source source_hash source_stat bin_hash bin_stat")
-# A file for a model. offset: where the values begin in it; image: what tells the picture, see image_of.
+# A file for a model. offset: where the values begin in it; image: what tells the picture from another of its name, the source's
+# hash, or where no manifest tells that, "bin:" and its own.
 Input = collections.namedtuple("Input", "name path bytes offset hash stat image")
 
 
@@ -35,11 +38,6 @@ def natural(text):
     return [int(part) if index % 2 else part.lower() for index, part in enumerate(re.split("([0-9]+)", text))]
 
 
-def shard_folder(folder, shard):
-    """The folder of a shard [K, N]; of None the folder itself."""
-    return os.path.join(folder, "shard%d_of_%d" % tuple(shard)) if shard else folder
-
-
 # ---- the two files ----
 
 def read_record(folder):
@@ -50,7 +48,7 @@ def read_record(folder):
 
 
 def write_record(folder, record):
-    files.write(os.path.join(folder, RECIPE), (json.dumps(record, indent=1) + "\n").encode())
+    files.write(os.path.join(folder, RECIPE), files.as_json(record, 1))
 
 
 def read_manifest(folder):
@@ -71,36 +69,22 @@ def read_manifest(folder):
     return images
 
 
-def pending(name, source):
-    return Image(name, source, "", [], "", [])
-
-
-def line_of(image):
-    return (json.dumps(image) + "\n").encode()
-
-
 def append_line(descriptor, image):
     """Add an Image to a manifest that is open for appending; one write, so that lines of several processes do not mix."""
-    line = line_of(image)
+    line = files.as_json(image)
     if os.write(descriptor, line) != len(line):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), MANIFEST)
 
 
 def write_manifest(folder, images):
-    """Write {name: Image} in order of the names, where that is not what is there."""
-    data = b"".join(line_of(images[name]) for name in sorted(images))
-    path = os.path.join(folder, MANIFEST)
-    if not os.path.exists(path) or files.read(path) != data:
-        files.write(path, data)
+    """Write {name: Image} in order of the names."""
+    files.write(os.path.join(folder, MANIFEST), b"".join(files.as_json(images[name]) for name in sorted(images)))
 
 
 # ---- what a model is fed ----
 
-class Inputs:
+class Inputs(collections.namedtuple("Inputs", "path files recipe record")):
     """The files of --input in natural order of their names, each exactly one image for the model."""
-
-    def __init__(self, path, inputs, made_with, record, limit):
-        self.path, self.files, self.recipe, self.record, self.limit = path, inputs, made_with, record or {}, limit
 
     def content_hash(self):
         """The identity of all of it: the names and the bytes."""
@@ -109,49 +93,38 @@ class Inputs:
     def summary(self):
         """What a summary says of the input."""
         return {"path": self.path, "images": len(self.files), "recipe": self.recipe and self.recipe.as_json(),
-                "limit": self.limit, "source": self.record.get("source"), "set_hash": self.record.get("set_hash"),
-                "shard": self.record.get("shard")}
+                **{key: self.record.get(key) for key in ("source", "set_hash")}}
 
 
-def image_of(image, bin_hash):
-    """What tells a picture from another of its name: its source's hash, or the .bin's where no manifest tells the source."""
-    return image.source_hash if image else "bin:" + bin_hash
-
-
-def find_inputs(text, dtype, shape, model_path, model_recipe=None, limit=None, any_layout=False):
-    """The Inputs of a folder, or of files separated by commas; exits at the first file that is not one image for the model.
+def find_inputs(text, dtype, shape, model_recipe=None, limit=None, any_layout=False):
+    """The Inputs of a folder, or of files in one, separated by commas; exits at the first that is not one image for the model.
 
     dtype: name; shape: of one image; model_recipe: the model's own Recipe or None. A folder with a manifest must be as that says.
     """
     whole = os.path.isdir(text)
     paths = [text] if os.path.exists(text) else text.split(",")
     if whole:
-        paths = [os.path.join(text, name) for name in os.listdir(text) if name.lower().endswith((".bin", ".npy"))]
+        paths = [os.path.join(text, name) for name in os.listdir(text) if name.endswith(TAKEN)]
         if not paths:
             fail("%s: no .bin or .npy files in it; imagenet_torch_preprocess.py makes them" % text)
     paths.sort(key=lambda path: natural(os.path.basename(path)))
-    made_with, record, manifests = None, None, {}
-    for folder in sorted({folder_of(path) for path in paths}):
-        record, manifests[folder] = read_prepared(folder, [path for path in paths if folder_of(path) == folder], whole)
-        if record:
-            own = recipe.from_json(record.get("recipe"), os.path.join(folder, RECIPE))
-            recipe.check_fits(own, folder, dtype, shape, model_recipe, any_layout)
-            if made_with and made_with != own:
-                fail("%s: was prepared otherwise than the rest of the inputs" % folder)
-            made_with = own
+    folders = {os.path.dirname(path) or "." for path in paths}
+    if len(folders) > 1:
+        fail("%s: are files of several folders; put them into one" % text)
+    [folder], made_with = folders, None
+    record, manifest = read_prepared(folder, paths, whole)
+    if record:
+        made_with = recipe.from_json(record.get("recipe"), os.path.join(folder, RECIPE))
+        recipe.check_fits(made_with, folder, dtype, shape, model_recipe, any_layout)
     found, paths = {}, paths[:limit]
     with command.progress(len(paths), "file", "look") as bar:
         for path in paths:
             name = image_name(path)
             if name in found:
                 fail("%s and %s would both give the result %s_0; rename one" % (found[name].path, path, name))
-            found[name] = check_input(path, name, manifests[folder_of(path)].get(name), dtype, tuple(shape))
+            found[name] = check_input(path, name, manifest.get(name), dtype, tuple(shape))
             bar.update(1)
-    return Inputs(text, list(found.values()), made_with, record if whole else None, limit)
-
-
-def folder_of(path):
-    return os.path.dirname(path) or "."
+    return Inputs(text, list(found.values()), made_with, record if whole and record else {})
 
 
 def read_prepared(folder, paths, whole):
@@ -163,12 +136,10 @@ def read_prepared(folder, paths, whole):
         fail("%s: was prepared by another version of the suite, or is not whole%s" % (folder, REMEDY))
     manifest = read_manifest(folder)
     names = {os.path.basename(path)[:-4] for path in paths}
-    strange = sorted(name for name in names if name not in manifest or not manifest[name].bin_hash)
-    if strange:
-        fail("%s: its manifest does not vouch for %s.bin%s" % (folder, strange[0], REMEDY))
-    missing = sorted(set(manifest) - names) if whole else []
-    if missing:
-        fail("%s: %d files of its manifest are missing, first %s.bin%s" % (folder, len(missing), missing[0], REMEDY))
+    vouched = {name for name, image in manifest.items() if image.bin_hash}
+    odd = sorted(names - vouched) or whole and sorted(set(manifest) - names)
+    if odd:
+        fail("%s: its files are not those of its manifest, first %s.bin%s" % (folder, odd[0], REMEDY))
     return record, manifest
 
 
@@ -178,8 +149,9 @@ def check_input(path, name, image, dtype, shape):
     if image is None:  # made by hand: its hash now stands for what it was made from
         data, status = files.read_with_stat(path)
         found, content = len(data), files.xxh(data)
-    else:  # read_into and require_content hold the bytes against what is recorded
-        found, status, content = os.stat(path).st_size, image.bin_stat, image.bin_hash
+        picture = "bin:" + content
+    else:  # read_batch and require_content hold the bytes against what is recorded
+        found, status, content, picture = os.stat(path).st_size, image.bin_stat, image.bin_hash, image.source_hash
     if path.lower().endswith(".npy"):
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -191,29 +163,25 @@ def check_input(path, name, image, dtype, shape):
     if found != offset + size:
         fail("%s: holds %d bytes; one image of the model's input, %s %s, has %d: made for another model, or truncated"
              % (path, found - offset, dtype, list(shape), size))
-    return Input(name, path, size, offset, content, status, image_of(image, content))
+    return Input(name, path, size, offset, content, status, picture)
 
 
-def read_into(row, source):
-    """Fill a row of bytes (uint8, 1-d) with an Input's values; exits where the file is not what was recorded of it."""
-    try:
-        descriptor = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            vouched = files.stat_of(os.fstat(descriptor)) == source.stat
-            whole = os.preadv(descriptor, [row], source.offset) == source.bytes
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, source.path) from None
-    if not whole or not vouched and files.xxh(row if not source.offset else files.read(source.path)) != source.hash:
-        fail("%s: is not what it was when it was looked at (damaged, or replaced)%s" % (source.path, REMEDY))
+def read_batch(inputs, batch):
+    """Fill an array (batch size, ...) with Inputs' values; a short group is padded with its first, as ais_bench pads. Exits where
+    a file is not what was recorded of it."""
+    rows = batch.reshape(len(batch), -1).view(np.uint8)
+    for row, source in zip(rows, inputs):
+        data, status = files.read_with_stat(source.path)
+        if status != source.stat and files.xxh(data) != source.hash:
+            fail(CHANGED % source.path)
+        row[:] = np.frombuffer(data, np.uint8, source.bytes, source.offset)
+    rows[len(inputs):] = rows[0]
 
 
 def require_content(inputs):
     """Exit unless each Input's bytes are what was recorded: for engines that read the files themselves."""
-    doubted = [each for each in inputs if files.stat_of(os.stat(each.path)) != each.stat]
-    with command.progress(len(doubted), "file", "verify") as bar:
-        for each in doubted:
-            if files.xxh(files.read(each.path)) != each.hash:
-                fail("%s: is not what it was when it was looked at (damaged, or replaced)%s" % (each.path, REMEDY))
+    with command.progress(len(inputs), "file", "verify") as bar:
+        for each in inputs:
+            if not files.is_same(each.path, each.hash, each.stat):
+                fail(CHANGED % each.path)
             bar.update(1)

@@ -3,16 +3,29 @@
 Everything is made in OUTPUT/.DIRNAME.partial. Publishing renames that folder to OUTPUT/DIRNAME, then the summary in it to
 OUTPUT/DIRNAME_summary.json; killed in between, the next run (or reader) finds the summary in the folder.
 """
+import contextlib
 import json
 import os
 import shutil
+import tempfile
 
 from common import command, files, results
 from common.command import fail
 
-LOCK, PROGRESS, NEXT, PENDING, OLD = ".lock", ".progress", ".next", ".summary.json", ".old"
+LOCK, PROGRESS, PENDING, OLD = ".lock", ".progress", ".summary.json", ".old"
 PURE = "pure_infer_data"  # what ais_bench calls the one result of a run without input; nobody's own file has that name
 ADVICE = "; move it away or choose another --output_dirname"
+
+
+@contextlib.contextmanager
+def output_of(args):
+    """The Output that a command line asks for; without --output one in a folder that goes away."""
+    with contextlib.ExitStack() as stack:
+        folder = args.output
+        if not folder:
+            with files.naming(os.environ.get("TMPDIR", "/tmp")):
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="infer-"))
+        yield Output(folder, args.output_dirname)
 
 
 class Output:
@@ -29,7 +42,7 @@ class Output:
         if os.path.islink(self.folder) or os.path.lexists(self.folder) and not os.path.isdir(self.folder):
             fail("%s: is a link or a file, not a folder%s" % (self.folder, ADVICE))
         names = os.listdir(self.folder) if os.path.isdir(self.folder) else []
-        path, summary, listed = results.find_summary(self.folder, names), None, {}
+        path, summary, listed = results.find_summary(self.folder), None, {}
         if path:
             summary = files.read_json(path, 1 << 29)
             if not results.is_ours(summary):
@@ -59,11 +72,8 @@ class Output:
             remove(os.path.join(self.folder, name))
 
     def take(self):
-        """Be the one writer; made for good by publish, given back by discard or keep."""
+        """Be the one writer; made for good by publish, given back by discard."""
         os.makedirs(os.path.dirname(self.folder) or ".", exist_ok=True)
-        taken = os.path.isfile(os.path.join(self.partial, LOCK))
-        if os.path.lexists(self.partial) and not taken and (not os.path.isdir(self.partial) or os.listdir(self.partial)):
-            fail("%s: is no folder of this suite's; move it away" % self.partial)
         os.makedirs(self.partial, 0o750, exist_ok=True)
         os.chmod(self.partial, 0o750)  # newer ais_bench writes only where others cannot read
         self.held = files.lock(self.partial, LOCK)
@@ -72,59 +82,45 @@ class Output:
     def resume(self, made_from, afresh=False):
         """Take up the journal of an earlier run that was made from the same, or begin one. self.lines: its batches, whose
         {file name: [XXH3-128, stat_of]} stands under "files"."""
-        head, lines = (None, []) if afresh else self._read_journal()
-        if head is not None and head != made_from:
-            print("%s: an unfinished run with other %s stands there; starting afresh" % (
-                self.partial, ", ".join(sorted(key for key in made_from if made_from[key] != head.get(key)))))
+        head, *lines = [None] if afresh else self._read_journal()
+        if head not in (None, made_from):
+            print("%s: an unfinished run of another model, input or options stands there; starting afresh" % self.partial)
             lines = []
         kept = {name for line in lines for name in line["files"]}
-        for name in set(os.listdir(self.partial)) - kept - {LOCK}:
+        for name in set(os.listdir(self.partial)) - kept - {LOCK, PROGRESS}:
             remove(os.path.join(self.partial, name))
-        self.lines, self.progress = lines, open(os.path.join(self.partial, NEXT), "xb", 0)
-        for line in [made_from] + lines:
-            self.journal(line)
-        os.replace(self.progress.name, os.path.join(self.partial, PROGRESS))
+        self.lines, path = lines, os.path.join(self.partial, PROGRESS)
+        files.write(path, b"".join(map(files.as_json, [made_from] + lines)))
+        self.progress = open(path, "ab", 0)
 
     def journal(self, line):
-        data = (json.dumps(line) + "\n").encode()
-        try:
-            files.write_bytes(self.progress, data)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, self.progress.name) from None
+        self.lines.append(line)
+        with files.naming(self.progress.name):
+            files.write_bytes(self.progress, files.as_json(line))
 
     def _read_journal(self):
-        """(what the run was made from, its lines up to the first whose files are not as they were written)."""
-        try:
-            text = files.read(os.path.join(self.partial, PROGRESS))
-        except FileNotFoundError:
-            return None, []
-        lines = []
-        for part in text.split(b"\n")[:-1]:  # what a kill tore has no newline
+        """[what the run was made from, or None; its lines, up to the first whose files are not as they were written]."""
+        path, lines = os.path.join(self.partial, PROGRESS), []
+        for text in (files.read(path) if os.path.exists(path) else b"").split(b"\n")[:-1]:  # what a kill tore has no newline
             try:
-                line = json.loads(part.decode())
+                line = json.loads(text.decode())
                 written = line["files"] if lines else {}
                 if not all(files.is_same(os.path.join(self.partial, name), *state) for name, state in written.items()):
                     break
             except (ValueError, LookupError, TypeError, AttributeError):
                 break
             lines.append(line)
-        return (lines[0], lines[1:]) if lines and isinstance(lines[0], dict) else (None, [])
+        return lines or [None]
 
     def write_result(self, name, data):
         """Write a result into the partial folder; returns [XXH3-128, stat_of]."""
-        path = os.path.join(self.partial, name)
-        try:
-            with open(path, "wb", 0) as file:
-                files.write_bytes(file, data)
-                return [files.xxh(data), files.stat_of(os.fstat(file.fileno()))]
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from None
+        return [files.xxh(data), files.write_quickly(os.path.join(self.partial, name), data)]
 
     def publish(self, summary, names):
         """The results called names and the summary under their final names, in place of an earlier run's."""
         for name in set(os.listdir(self.partial)) - set(names) - {LOCK, PROGRESS}:
             remove(os.path.join(self.partial, name))
-        files.write(os.path.join(self.partial, PENDING), json.dumps(summary, allow_nan=False).encode())
+        files.write(os.path.join(self.partial, PENDING), files.as_json(summary))
         self.earlier()  # again: somebody's files may have come meanwhile
         with command.stops_held():
             if os.path.isdir(self.folder):

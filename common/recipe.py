@@ -9,7 +9,6 @@ import json
 from common.command import fail, whole
 
 LAYOUTS = {"float32": "CHW", "uint8": "HWC"}  # what a .bin of each type holds
-ITEM_BYTES = {"float32": 4, "uint8": 1}
 
 
 def three_numbers(least):
@@ -57,10 +56,6 @@ class Recipe(collections.namedtuple("Recipe", list(FIELDS) + ["dtype", "layout"]
     def shape(self):
         """Of one image."""
         return [3, self.crop, self.crop] if self.layout == "CHW" else [self.crop, self.crop, 3]
-
-    @property
-    def image_bytes(self):
-        return 3 * self.crop ** 2 * ITEM_BYTES[self.dtype]
 
     def with_dtype(self, dtype):
         return self._replace(dtype=dtype, layout=LAYOUTS[dtype])
@@ -126,7 +121,7 @@ def check_fits(recipe, path, dtype, shape, own=None, any_layout=False):
     """Exit unless the images that a recipe makes are what a model takes: by its input (dtype's name, shape of one image), and by
     its own Recipe where it has one. any_layout: the input is an .om's whose AIPP takes another layout than its graph."""
     order = sorted if any_layout else list
-    problem = difference(recipe, own, tuple(FIELDS))
+    problem = difference(recipe, own)
     if not problem and recipe.dtype != dtype:
         problem = "dtype %s, not %s" % (recipe.dtype, dtype)
     if not problem and order(recipe.shape) != order(shape):

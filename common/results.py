@@ -23,7 +23,7 @@ RUN_KEYS = {"engine": str, "device": str, "precision": str, "batch_size": int, "
 
 # A folder with results. shard: [K, N] or None; summary: the object or None; sha256: of the summary
 Part = collections.namedtuple("Part", "path shard summary summary_path sha256")
-# The first output of an image. hash: XXH3-128, stat: files.stat_of, image: see prepared.image_of; each None where not recorded
+# The first output of an image. hash: XXH3-128, stat: files.stat_of, image: as prepared.Input; each None where not recorded
 Result = collections.namedtuple("Result", "name path outfmt hash stat image")
 
 
@@ -68,21 +68,15 @@ def outfiles(summary):
     listed = {}
     for info in (summary.get("filesinfo") or {}).values():
         hashes = info.get("hashes") or [[None, None]] * len(info["outfiles"])
-        if not info["outfiles"]:
-            raise ValueError("no result for %s" % info["infiles"])
         for path, (content, status) in zip(info["outfiles"], hashes):
             listed[os.path.basename(path)] = content, status, info.get("image")
     return listed
 
 
-def find_summary(folder, names):
-    """Path of the summary of a folder that holds names, or None."""
-    pending, old = os.path.join(folder, ".summary.json"), os.path.join(folder, "sumary.json")
-    if ".summary.json" in names:  # the publication was killed before its last step
-        return pending
-    if os.path.lexists(summary_path_of(folder)):
-        return summary_path_of(folder)
-    return old if "sumary.json" in names else None  # of very old ais_bench
+def find_summary(folder):
+    """Path of a folder's summary, or None: as a kill amid publishing leaves it, beside the folder, as old ais_bench's."""
+    paths = os.path.join(folder, ".summary.json"), summary_path_of(folder), os.path.join(folder, "sumary.json")
+    return next(filter(os.path.lexists, paths), None)
 
 
 # ---- the folder ----
@@ -91,7 +85,8 @@ class Results:
     """All results in a folder, of one run's making.
 
     files: {image name: Result} of the first outputs; parts: the Parts that hold them; run: the summary's RUN_KEYS; dtype (a name)
-    and classes: None where nothing is recorded; sha256: of the summary, a list where there are several, None where there is none.
+    and classes: None where nothing is recorded; sha256: of the summary, a list where there are several, None where there is none;
+    shards: how many, or None; weights: SHA-256 of those that the model was exported of, recipe: the images' Recipe, each or None.
     """
 
     def __init__(self, folder):
@@ -106,10 +101,19 @@ class Results:
             fail("%s: holds results and, beside them, %s; remove the stale ones" % (folder, min(folders - {self.folder})))
         self._require_equal_runs()
         for result in found:
-            self._add(result)
+            other = self.files.setdefault(result.name, result)
+            if other is not result:
+                fail("%s and %s: are results of the same image; remove the stale one" % (other.path, result.path))
+            if result.outfmt != found[0].outfmt:
+                fail("%s: is no .%s as %s, so of another run; remove the stale ones"
+                     % (result.path, found[0].outfmt.lower(), found[0].path))
         first, hashes = self.parts[0].summary or {}, [part.sha256 for part in self.parts]
         self.sha256 = hashes if len(hashes) > 1 and hashes[0] else hashes[0]
-        self.run = dict(recorded(self.parts[0]), engine=engine_of(self.parts[0]))
+        self.run, shard, self.outfmt = recorded(self.parts[0]), self.parts[0].shard, found[0].outfmt
+        self.shards = shard and shard[1]
+        self.weights = (self.run["model"] or {}).get("weights_sha256")
+        made_with = (self.run["input"] or {}).get("recipe")
+        self.recipe = recipe.from_json(made_with, self.parts[0].summary_path) if made_with else None
         self.dtype = self.classes = self.probabilities = self.background = None
         if is_ours(first):
             with files.as_written(self.parts[0].summary_path):
@@ -123,7 +127,7 @@ class Results:
     def _open(self, path, shard, found):
         """Append a Part for a folder and for each device*/ and shardK_of_N/ in it, and their results to found."""
         names = sorted(os.listdir(path))
-        summary_path, summary, sha256, listed = find_summary(path, names), None, None, None
+        summary_path, summary, sha256, listed = find_summary(path), None, None, None
         if summary_path:
             summary, sha256 = read_summary(summary_path)
             with files.as_written(summary_path):
@@ -149,52 +153,22 @@ class Results:
             elif re.fullmatch("(device|shard).*_summary.json", name) and name[:-len("_summary.json")] not in names:
                 fail("%s: its results are missing%s" % (os.path.join(path, name), AGAIN))
 
-    def _add(self, result):
-        other = self.files.setdefault(result.name, result)
-        if other is not result:
-            fail("%s and %s: are results of the same image; remove the stale one" % (other.path, result.path))
-        first = next(iter(self.files.values()))
-        if result.outfmt != first.outfmt:
-            fail("%s: is no .%s as %s, so of another run; remove the stale ones"
-                 % (result.path, first.outfmt.lower(), first.path))
-
     def _require_equal_runs(self):
         """The parts must be of one run: everything but the device, the times and the share of the images."""
         first = self.parts[0]
         for part in self.parts:
-            own = (recorded(part)["input"] or {}).get("shard")
-            if part.shard and own not in (None, part.shard):
-                fail("%s: is of shard %s by its summary" % (part.path, own))
-            for key, ours, theirs in zip(ALIKE, run_of(first), run_of(part)):
-                if ours != theirs:
+            theirs = run_of(part)
+            for key, ours in run_of(first).items():
+                if ours != theirs[key]:
                     fail("%s and %s: are of different %s (%s, %s); judge results of one run only, each ended"
-                         % (first.path, part.path, key, str(ours)[:90], str(theirs)[:90]))
+                         % (first.path, part.path, key, str(ours)[:90], str(theirs[key])[:90]))
 
     def _join_parts(self):
         """What several parts say of the device and the input, as one."""
         inputs = [part.summary["input"] for part in self.parts if is_ours(part.summary)]
         if len(self.parts) > 1 and inputs:
             self.run["device"] = "; ".join(sorted({part.summary["device"] or NOT_RECORDED for part in self.parts}))
-            self.run["input"] = dict(inputs[0], path=os.path.dirname(inputs[0]["path"]), images=len(self.files), shard=None)
-
-    @property
-    def shards(self):
-        """How many, or None."""
-        return self.parts[0].shard and self.parts[0].shard[1]
-
-    @property
-    def recipe(self):
-        made_with = (self.run["input"] or {}).get("recipe")
-        return recipe.from_json(made_with, self.parts[0].summary_path) if made_with else None
-
-    @property
-    def outfmt(self):
-        return next(iter(self.files.values())).outfmt
-
-    @property
-    def weights(self):
-        """SHA-256 of the weights that the model was exported of, or None where that is not recorded."""
-        return (self.run["model"] or {}).get("weights_sha256")
+            self.run["input"] = dict(inputs[0], path=os.path.dirname(inputs[0]["path"]), images=len(self.files))
 
     def input_of(self, names):
         """What the summary says of the input, and the identity of these images, by names and contents, where that is recorded."""
@@ -259,11 +233,6 @@ def check_target(path, opened, inputs, ours, overwrite):
     files.check_output(path, list(inputs) + [part.summary_path for part in parts], ours, overwrite)
 
 
-def engine_of(part):
-    """What computed a Part's results, in words."""
-    return NOT_RECORDED if part.summary is None else recorded(part)["engine"] or OF_AIS_BENCH
-
-
 def om_of(summary):
     """The name of the .om in the command line that a summary of ais_bench alone tells, or None."""
     model = option_of(summary or {}, "model", "m")
@@ -271,36 +240,31 @@ def om_of(summary):
 
 
 def recorded(part):
-    """The RUN_KEYS of a Part's summary; None where ais_bench alone wrote it, or nobody."""
-    return {key: part.summary[key] if is_ours(part.summary) else None for key in RUN_KEYS}
-
-
-ALIKE = ("engines", "precisions", "batch sizes", "models", "outputs", "packages", "recipes", "sets of images",
-         "folders of images")
+    """The RUN_KEYS of a Part's summary, the engine in words; the others None where ais_bench alone wrote it, or nobody."""
+    run = {key: part.summary[key] if is_ours(part.summary) else None for key in RUN_KEYS}
+    return dict(run, engine=NOT_RECORDED if part.summary is None else run["engine"] or OF_AIS_BENCH)
 
 
 def run_of(part):
-    """What must be the same in all parts of one run, in the order of ALIKE."""
+    """What must be the same in all parts of one run, by what it is called."""
     summary = recorded(part)
     model, images = summary["model"] or {}, summary["input"] or {}
-    made_with = images.get("recipe") and recipe.from_json(images["recipe"], part.summary_path).told()
-    return [engine_of(part), summary["precision"], summary["batch_size"], model.get("sha256") or om_of(part.summary),
-            summary["outputs"], summary["packages"], made_with, images.get("set_hash"),
-            os.path.basename(os.path.realpath(images["source"])) if images.get("source") else None]
+    return {"engines": summary["engine"], "precisions": summary["precision"], "batch sizes": summary["batch_size"],
+            "models": model.get("sha256") or om_of(part.summary), "outputs": summary["outputs"], "packages": summary["packages"],
+            "recipes": images.get("recipe") and recipe.from_json(images["recipe"], part.summary_path).told(),
+            "sets of images": images.get("set_hash"),
+            "folders of images": os.path.basename(os.path.realpath(images["source"])) if images.get("source") else None}
 
 
 def require_whole_shards(folder, shards):
     """Exit unless the shards [K, N] of the parts are all K of one N, or all None."""
-    counts = sorted({shard[1] for shard in shards if shard})
-    if counts and None in shards:
-        fail("%s: holds shards and other results beside them; remove the stale ones" % folder)
+    counts = {shard and shard[1] for shard in shards}
     if len(counts) > 1:
-        fail("%s: holds shards of %d and of %d; remove those of the other run" % (folder, counts[0], counts[1]))
-    for count in counts:
-        odd = sorted(set(range(1, count + 1)) ^ {shard[0] for shard in shards})
-        if odd:
-            what = "missing; run it, then this again" if odd[0] <= count else "one too many; remove it"
-            fail("%s: shard %d of %d is %s" % (folder, odd[0], count, what))
+        fail("%s: holds shards and other results beside them, maybe shards of another number; remove the stale ones" % folder)
+    [count] = counts
+    missing = sorted(set(range(1, count + 1)) - {shard[0] for shard in shards}) if count else []
+    if missing:
+        fail("%s: shard %d of %d is missing; run it, then this again" % (folder, missing[0], count))
 
 
 def require_same_images(first, second, names):
@@ -310,15 +274,11 @@ def require_same_images(first, second, names):
     problem = recipe.difference(first.recipe, second.recipe)
     if problem:
         fail("%s and %s: their images were prepared differently (%s)" % (first.folder, second.folder, problem))
-    same_input = model_input(first) == model_input(second)  # else the .bin files of the same pictures differ, too
+    inputs = [(each.run["model"] or {}).get("input") for each in (first, second)]
+    same_input = inputs[0] == inputs[1]  # else the .bin files of the same pictures differ, too
     for name in names:
         images = [each.files[name].image for each in (first, second)]
         prepared_by_hand = [image is None or image.startswith("bin:") for image in images]
         comparable = same_input if all(prepared_by_hand) else not any(prepared_by_hand)
         if comparable and None not in images and images[0] != images[1]:
             fail("%s and %s: are of different images (first: %s)" % (first.folder, second.folder, name))
-
-
-def model_input(opened):
-    """The dtype and shape that a Results' model takes, as its summary has them."""
-    return (opened.run["model"] or {}).get("input")

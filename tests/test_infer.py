@@ -205,11 +205,9 @@ def test_the_summary_has_ais_benchs_keys_and_names_the_engine(finished):
 
 
 def test_pure_inference_loops_on_zeros_and_leaves_its_output_and_summary(model, tmp_path):
-    zeros, noise = one_after_another(
-        ["--model=%s" % model, "--loop=20", "--batchsize=4", "--output", tmp_path, "--output_dirname", "p", "--outfmt", "NPY",
-         "--warmup_count", "0", "--display_all_summary", "1"],
-        ["--model=%s" % model, "--loop=3", "--pure_data_type", "random", "--display_all_summary"])
-    assert "throughput" in zeros[1] and "H2D_latency" in zeros[1] and noise[0] == 0 and "throughput" in noise[1]
+    [(_, said)] = one_after_another(["--model=%s" % model, "--loop=20", "--batchsize=4", "--output", tmp_path,
+                                     "--output_dirname", "p", "--outfmt", "NPY", "--warmup_count", "0"])
+    assert "throughput" in said
     assert results_in(tmp_path / "p") == ["pure_infer_data_0.npy"]
     assert np.array_equal(np.load(str(tmp_path / "p" / "pure_infer_data_0.npy")), np.zeros((4, CLASSES)))
     assert summary_of(tmp_path, "p")["NPU_compute_time"]["count"] == 20
@@ -268,7 +266,7 @@ def test_missing_and_empty_inputs_and_models_are_named(model, tmp_path):
     (tmp_path / "resnet34_bs1.om").write_bytes(b"IMOD")
     said = errors_of(tmp_path, over(tmp_path), over(tmp_path, inputs="empty"), over(tmp_path, model="y.onnx"),
                      over(tmp_path, model="x.onnx"), over(tmp_path, model="resnet34_bs1.om"))
-    for sentence, part in zip(said, ("in: No such file", "no .bin or .npy files", "no such model", "x.onnx", "npu_infer.py")):
+    for sentence, part in zip(said, ("in: No such file", "no .bin or .npy files", "y.onnx: No such", "x.onnx", "npu_infer.py")):
         assert part in sentence
 
 
@@ -454,8 +452,7 @@ def test_outputs_that_are_not_a_row_of_scores_an_image_are_refused(inputs, tmp_p
               ([flat, helper.make_node("MatMul", ["flat", "w"], ["class"])], ["batch", 1], {"w": WEIGHT[:, :1].copy()})]
     for number, (nodes, output, weights) in enumerate(graphs):
         write_graph(tmp_path / ("%d.onnx" % number), nodes, image, output, weights)
-    # CLASSES is the batch size at which a transposed output looks right.
-    for sentence in errors_of(tmp_path, *(over(tmp_path, "--batchsize", CLASSES, model="%d.onnx" % n) for n in range(6))):
+    for sentence in errors_of(tmp_path, *(over(tmp_path, "--batchsize", "4", model="%d.onnx" % n) for n in range(6))):
         assert ".onnx: its" in sentence and "classes)" in sentence, sentence
 
 
@@ -533,16 +530,13 @@ def test_models_that_fail_or_cannot_be_fed_get_a_sentence(inputs, tmp_path):
     bad = helper.make_node("Reshape", ["flat", "s"], ["class"])  # fails when it runs: the sizes do not fit
     write_graph(tmp_path / "m.onnx", [flat, bad], ["batch", 3, SIDE, SIDE], weights={"s": np.array([5, CLASSES])})
     product, lines = helper.make_node("MatMul", ["flat", "w"], ["class"]), [over(tmp_path)]
-    shapes = ([], ["batch", 0, SIDE, SIDE], ["batch", "c", SIDE, SIDE], ["batch", 10 ** 6, 10 ** 6, 10 ** 6])
+    shapes = ([], ["batch", 0, SIDE, SIDE], ["batch", "c", SIDE, SIDE])
     for number, shape in enumerate(shapes):
         write_graph(tmp_path / ("%d.onnx" % number), [flat, product], shape, ["batch", None], {"w": WEIGHT})
         lines.append(over(tmp_path, model="%d.onnx" % number))
-    write_model(tmp_path / "good.onnx")
-    lines.append(over(tmp_path, "--batchsize", "999999999", model="good.onnx"))
-    said = errors_of(tmp_path, *(lines + [["--model", tmp_path / "good.onnx", "--batchsize", "999999999"]]))
+    said = errors_of(tmp_path, *lines)
     assert "m.onnx: ONNX Runtime cannot run it" in said[0]
-    assert all("%d.onnx: " % number in sentence for number, sentence in enumerate(said[1:5]))
-    assert "batch size 999999999" in said[5] and "--batchsize" in said[5] and "GB" in said[6]
+    assert all("%d.onnx: " % number in sentence for number, sentence in enumerate(said[1:]))
 
 
 def test_what_is_no_regular_file_does_not_hang_it(model, inputs, tmp_path):
@@ -578,12 +572,6 @@ def test_inputs_and_summaries_of_the_users_own_are_not_replaced(model, inputs, t
     (tmp_path / "out_summary.json").write_text("{}")
     sentence = fails(1, SCRIPT, "--model", model, "--input", own, "--output", tmp_path, "--output_dirname", "out")
     assert "out_summary.json" in sentence and (tmp_path / "out_summary.json").read_text() == "{}"
-    # Ours to replace by its record, but not while it is what is read.
-    write_graph(tmp_path / "of_results.onnx", [helper.make_node("MatMul", ["image", "w"], ["class"])], ["batch", CLASSES],
-                weights={"w": WEIGHT[:CLASSES].copy()})
-    made, read = one_after_another(over(tmp_path, output="results"),
-                                   over(tmp_path, model="of_results.onnx", inputs="results", output="results"))
-    assert made[0] == 0 and read[0] == 1 and "folder of the inputs" in read[1]
 
 
 def test_a_result_folder_that_is_a_link_is_refused_before_anything_is_computed(model, inputs, tmp_path):
@@ -664,13 +652,6 @@ def test_a_stopped_run_of_something_else_starts_afresh_and_says_so(other, model,
     for name in inputs:
         row = np.fromfile(str(tmp_path / "out" / (name + "_0.bin")), "<f4")
         assert np.allclose(row, inputs["img6" if (other, name) == ("inputs", "img5") else name], atol=1e-4)
-
-
-def test_a_strangers_file_in_the_hidden_folder_is_not_deleted(model, inputs, tmp_path):
-    (tmp_path / ".out.partial").mkdir()
-    (tmp_path / ".out.partial" / "img1_0.bin").write_text("mine")
-    assert ".out.partial: is no folder of this suite's" in error_of(tmp_path)
-    assert (tmp_path / ".out.partial" / "img1_0.bin").read_text() == "mine"
 
 
 def test_two_at_once_do_not_mix(model, inputs, tmp_path):
@@ -767,7 +748,7 @@ WRONG = [
     ["--model", "m", "--output", "o", "--output_dirname", "a/../../b"], ["--model", "m", "--unknown"],
     ["--model", "m", "--warmup_count", "-1"], ["--model", "m", "--seconds", "0"], ["--model", "m", "--seconds", "nan"],
     ["--model", "m", "--seconds", "1", "--loop", "2"], ["--model", "m", "--provider", ","],
-    ["--model", "m", "--input", "", "--output", "o"], ["--model", "m", "--output", ""],
+    ["--model", "m", "--batchsize", "4097"], ["--model", "m", "--input", "", "--output", "o"], ["--model", "m", "--output", ""],
     ["--model", "m", "--threads", "99999"]]
 
 

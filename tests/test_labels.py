@@ -67,16 +67,13 @@ def test_two_lines_that_become_one_name_are_an_error(tmp_path):
     assert "holds no labels" in refused(read, tmp_path, "\n\r\n")
 
 
-@pytest.mark.parametrize("text, what", [
-    ("ImageId,PredictionString\nILSVRC2012_val_00048981,n03995372 85 1 499 272 \n", "WordNet ids"),
-    ("n01440764\nn01443537\n", "WordNet ids"),
-    ("ILSVRC2012_val_00000001.JPEG n01751748\n", "WordNet ids"), ("file\twnid\nx.jpg\tn01751748\n", "WordNet ids"),
-    ("0\t65.000000\tn01/x.JPEG\n", "MXNet"), ("name,label\nx.jpg,5\n", "CSV"), ("x.jpg, 5\n", "CSV"),
-    (b"\x1f\x8b\x08\0\0\0\0\0", "archive"), ("490\n361\n", "--devkit ILSVRC2012_devkit_t12.tar.gz")])
-def test_for_the_first_line_of_what_make_val_label_takes_the_error_names_the_command(text, what, tmp_path):
-    sentence = refused(read, tmp_path, text)
+@pytest.mark.parametrize("text", [
+    "ImageId,PredictionString\nILSVRC2012_val_00048981,n03995372 85 1 499 272 \n", "n01440764\nn01443537\n",
+    "ILSVRC2012_val_00000001.JPEG n01751748\n", "file\twnid\nx.jpg\tn01751748\n", "0\t65.000000\tn01/x.JPEG\n",
+    "name,label\nx.jpg,5\n", "x.jpg, 5\n", b"\x1f\x8b\x08\0\0\0\0\0", "490\n361\n"])
+def test_for_the_first_line_of_what_make_val_label_takes_the_error_names_the_command(text, tmp_path):
     tool = os.path.relpath(str(REPOSITORY / "tools" / "make_val_label.py"))
-    assert what in sentence and "python3 %s %s/labels.txt %s/labels_label.txt" % (tool, tmp_path, tmp_path) in sentence
+    assert "python3 %s %s/labels.txt %s/labels_label.txt" % (tool, tmp_path, tmp_path) in refused(read, tmp_path, text)
 
 
 def test_a_folder_given_as_labels_is_told_the_command(tmp_path):

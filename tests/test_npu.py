@@ -117,8 +117,8 @@ def test_the_summary_has_onnx_infers_keys_and_lists_each_result(finished, house)
     for key in ("outputs", "probabilities", "input", "outfmt"):
         assert ours[key] == theirs[key]
     assert ours["model"]["onnx_sha256"] == theirs["model"]["sha256"] and ours["model"]["recipe"] == theirs["model"]["recipe"]
-    assert [ours[key] for key in ("engine", "device", "devices", "precision", "batch_size", "parts")] == \
-        ["ais_bench 0.0.2", "Ascend310P3", [0], "fp16", 4, None]
+    assert [ours[key] for key in ("engine", "device", "devices", "precision", "batch_size")] == \
+        ["ais_bench 0.0.2", "Ascend310P3", [0], "fp16", 4]
     assert ours["npu"]["devices"][0]["health"] == "OK" and ours["h2d_ms"] >= 0
     listed = [path for info in ours["filesinfo"].values() for path in info["outfiles"]]
     assert sorted(os.path.basename(path) for path in listed) == sorted(results(tmp_path / "result"))
@@ -162,13 +162,12 @@ def test_the_device_is_the_chip_that_npu_smi_shows_and_not_what_atc_was_told(hou
         assert process.stderr.count("was compiled for Ascend310P3, npu-smi shows Ascend910B4") == warnings
 
 
-def test_two_devices_are_one_summary_with_a_part_each(infer, tmp_path):
+def test_two_devices_are_one_summary_of_both_together(infer, tmp_path):
     infer(input=None, device="0,1", loop="30", batchsize="4", STANDIN_GENERATION="2026")
     told = summary_of(tmp_path)
-    assert told["device"] == "2 x Ascend310P3" and [part["device"] for part in told["parts"]] == [0, 1]
-    speeds = [part["performance"]["images_per_second"] for part in told["parts"]]
-    assert told["throughput"] == told["performance"]["images_per_second"] == pytest.approx(sum(speeds))
-    assert told["performance"]["mean_ms"] == max(part["performance"]["mean_ms"] for part in told["parts"])
+    assert told["device"] == "2 x Ascend310P3" and told["devices"] == [0, 1]
+    slowest = 4000 / told["performance"]["mean_ms"]  # images a second at batch size 4
+    assert told["throughput"] == told["performance"]["images_per_second"] >= 2 * slowest * (1 - 1e-9)
     low, high = told["performance"]["interval95"]
     assert low < told["throughput"] < high and told["performance"]["p99_ms"] is None and told["wall"] is None
     assert sorted(contents(tmp_path / "result")) == ["pure_infer_data_0.bin"]
@@ -185,14 +184,6 @@ def test_pure_inference_is_the_guides_line_and_seconds_find_the_loops(infer, tmp
     assert performance["p99_ms"] == (pytest.approx(np.percentile(times, 99)) if len(times) >= 100 else None)
 
 
-def test_nine_images_for_four_devices_use_as_many_as_get_some(infer, house, tmp_path):
-    process = infer(device="0,1,2,3", limit="9", STANDIN_DEVICES="4")
-    assert "3 do the work" in process.stdout and [part["images"] for part in summary_of(tmp_path)["parts"]] == [3, 3, 3]
-    assert len(results(tmp_path / "result")) == 9
-    infer(device="0,1", limit="1", STANDIN_GENERATION="2025")
-    assert len(results(tmp_path / "result")) == 1 and summary_of(tmp_path)["devices"] == [0]
-
-
 def test_single_files_and_npy_files_are_taken(infer, house, tmp_path):
     names = ["ILSVRC2012_val_%08d" % number for number in (1, 2, 3)]
     infer(input=",".join("prep_dataset/%s.bin" % name for name in names), STANDIN_GENERATION="2026")
@@ -204,15 +195,8 @@ def test_single_files_and_npy_files_are_taken(infer, house, tmp_path):
         np.save(str(tmp_path / "npy" / (name + ".npy")), values)
     infer(input=tmp_path / "npy")
     assert results(tmp_path / "result") == expected
-    (tmp_path / "npy" / (names[0] + ".npy")).rename(tmp_path / "npy" / (names[0] + ".Npy"))  # which ais_bench would pass over
-    infer(input=tmp_path / "npy")
-    assert results(tmp_path / "result") == expected
-    (tmp_path / "npy" / (names[0] + ".Npy")).rename(tmp_path / "npy" / (names[0] + ".npy"))
-    shutil.copy(str(house / "prep_dataset" / "ILSVRC2012_val_00000009.bin"), str(tmp_path / "npy"))
     shutil.rmtree(str(tmp_path / "result"))
     (tmp_path / "result_summary.json").unlink()
-    assert "of several kinds (.bin and .npy)" in infer(1, input=tmp_path / "npy")
-    (tmp_path / "npy" / "ILSVRC2012_val_00000009.bin").unlink()
     np.save(str(tmp_path / "npy" / (names[0] + ".npy")), np.zeros((224, 224, 3), np.float32))
     assert "shape (224, 224, 3)" in infer(1, input=tmp_path / "npy")
 
@@ -225,9 +209,7 @@ def test_single_files_and_npy_files_are_taken(infer, house, tmp_path):
     ("torn:4", "0", "ILSVRC2012_val_"), ("device:1", "0,1", "failed with exit code 1"),
     ("device0:1", "0,1", "the part of device 1 is missing")])
 def test_what_fails_is_a_sentence_and_nothing_has_its_final_name(trouble, device, said, infer):
-    # Half of the files of a "missing" one were run, so the count of runs would tell, too: that sentence is as good.
-    sentence = infer(1, device=device, STANDIN_FAIL=trouble)
-    assert said in sentence or (trouble.startswith("missing") and "ran 1 times" in sentence), sentence
+    assert said in infer(1, device=device, STANDIN_FAIL=trouble)
 
 
 @pytest.mark.parametrize("generation", ["0.0.2", "2026"])
@@ -290,7 +272,7 @@ def test_inputs_that_are_not_as_their_manifest_says_are_refused(infer, house, tm
     one.write_bytes(one.read_bytes()[:-1] + b"x")
     assert "ILSVRC2012_val_00000003.bin: is not what it was" in infer(1, input=folder)
     one.unlink()
-    assert "1 files of its manifest are missing" in infer(1, input=folder)
+    assert "its files are not those of its manifest" in infer(1, input=folder)
 
 
 def test_a_uint8_model_does_not_take_one_float_file_for_four_images(infer, house, tmp_path):
@@ -455,7 +437,6 @@ def test_images_made_by_hand_that_change_while_ais_bench_runs_are_noticed(house,
 @pytest.mark.parametrize("generation", ["2024", "2026"])
 def test_what_newer_ones_refuse_is_refused_first_with_the_reason(generation, infer, house, tmp_path):
     newer = {"STANDIN_GENERATION": generation}
-    assert "at most 100000" in infer(2, input=None, loop="200000", **newer)
     (tmp_path / "a b").mkdir()
     assert "A-Z a-z 0-9" in infer(1, output=tmp_path / "a b", **newer)
     folder = tmp_path / "prep"
@@ -491,7 +472,7 @@ def test_files_of_the_users_own_are_not_replaced(finished, infer, house, tmp_pat
     assert "was not written by this suite" in infer(1, output_dirname="free")
     assert (folder / "thesis_0.txt").read_text() == "mine" and (tmp_path / "free_summary.json").read_text() == '{"own": 1}'
     shutil.copytree(str(house / "prep_dataset"), str(tmp_path / "in"))
-    assert "folder of the inputs" in infer(1, input=tmp_path / "in", output_dirname="in")
+    assert "choose another --output_dirname" in infer(1, input=tmp_path / "in", output_dirname="in")
 
 
 def test_results_of_a_run_before_are_replaced_also_by_a_run_after_a_kill_while_it_published(finished, infer, tmp_path):

@@ -36,7 +36,7 @@ def by_hand(tmp_path):
 
 
 def find(folder, dtype="float32", shape=SHAPE, **options):
-    return prepared.find_inputs(str(folder), dtype, shape, "model.onnx", **options)
+    return prepared.find_inputs(str(folder), dtype, shape, **options)
 
 
 def refused(folder, **options):
@@ -46,9 +46,9 @@ def refused(folder, **options):
 
 
 def read(source):
-    row = np.zeros(source.bytes, np.uint8)
-    prepared.read_into(row, source)
-    return row.tobytes()
+    batch = np.zeros((1, source.bytes), np.uint8)
+    prepared.read_batch([source], batch)
+    return batch.tobytes()
 
 
 def rewrite(path, change):
@@ -104,16 +104,16 @@ def test_two_files_of_one_result_and_files_of_another_size_are_refused(by_hand):
 def test_another_models_images_are_refused(prep, small):
     assert "prepared otherwise" in refused(prep, dtype="uint8", shape=(224, 224, 3))
     assert "crop" in refused(prep, model_recipe=recipe.DEFAULT._replace(crop=192))
-    assert "prepared otherwise" in refused("%s,%s" % (prep / (FIRST + ".bin"),
-                                                      small / "prep_dataset_uint8" / (SECOND + ".bin")))
+    assert "files of several folders" in refused("%s,%s" % (prep / (FIRST + ".bin"),
+                                                 small / "prep_dataset_uint8" / (SECOND + ".bin")))
 
 
 def test_a_folder_that_is_not_as_the_manifest_says_is_refused(prep):
     (prep / "stranger.bin").write_bytes(b"0" * BYTES)
-    assert "does not vouch for stranger.bin" in refused(prep)
+    assert "first stranger.bin" in refused(prep)
     (prep / "stranger.bin").unlink()
     (prep / (FIRST + ".bin")).unlink()
-    assert "1 files of its manifest are missing, first %s" % FIRST in refused(prep)
+    assert "its files are not those of its manifest, first %s" % FIRST in refused(prep)
     assert len(find(prep / (SECOND + ".bin")).files) == 1  # what is asked for by name is there
 
 
@@ -127,8 +127,8 @@ def test_an_unfinished_folder_and_one_of_another_version_are_refused(prep, chang
 
 def test_a_folder_without_its_record_and_one_with_pending_images_are_refused(prep):
     with open(str(prep / ".manifest"), "a") as lines:
-        lines.write(json.dumps(prepared.pending(SECOND, "x")) + "\n")
-    assert "does not vouch for %s.bin" % SECOND in refused(prep)
+        lines.write(json.dumps(prepared.Image(SECOND, "x", "", [], "", [])) + "\n")
+    assert "first %s.bin" % SECOND in refused(prep)
     (prep / ".recipe.json").unlink()
     assert "is not whole" in refused(prep)
 

@@ -263,7 +263,6 @@ def test_shards_are_blocks_of_the_names_and_together_the_whole(val, prep, tmp_pa
     assert {name: data for folder in folders for name, data in bins(folder).items()} == bins(prep)
     assert record(folders[1])["shard"] == [2, 5]
     assert {record(folder)["set_hash"] for folder in folders} == {record(prep)["set_hash"]}
-    assert "too few for 13 shards" in fails(1, SCRIPT, "resnet", val, tmp_path / "parts", "--shard", "1/13")
 
 
 def test_images_without_a_label_are_refused_before_work(val, tmp_path):
@@ -280,11 +279,11 @@ def test_images_without_a_label_are_refused_before_work(val, tmp_path):
     assert "is a folder, not a label file" in fails(1, SCRIPT, "resnet", val, tmp_path / "new", "--labels", val)
 
 
-def test_files_left_aside_are_named_and_counted_by_extension(val, tmp_path):
+def test_files_left_aside_are_counted_and_the_first_named(val, tmp_path):
     for name in ("val_label.txt", ".DS_Store", "._x.JPEG", "a.heic", "b.HEIC", "c.heic"):
         (val / name).write_text("x")
     output = succeeds(SCRIPT, "resnet", val, tmp_path / "prep").stdout
-    assert "6 other files left aside: " in output and "3 .heic" in output and "a.heic" in output and "..." in output
+    assert "6 other files left aside: " in output and "a.heic" in output
 
 
 def test_pictures_that_are_no_data_are_left_aside(val, prep, tmp_path):
@@ -367,7 +366,7 @@ def test_files_of_the_users_own_are_refused_and_stay(val, prep, tmp_path, name, 
 
 def test_a_smaller_limit_says_how_many_images_of_this_set_are_too_many(val, prep):
     before = unlocked(prep)
-    assert "holds 4 more images of this set than are asked for" in fails(1, SCRIPT, "resnet", val, prep, "--limit", "8")
+    assert "holds 4 images that are not asked for (first: ILSVRC2012_val_00000009.bin)" in fails(1, SCRIPT, "resnet", val, prep, "--limit", "8")
     assert unlocked(prep) == before
 
 
@@ -515,7 +514,7 @@ def test_pictures_replaced_between_two_shards_have_other_hashes_in_their_manifes
 
 def test_a_folder_of_another_data_set_is_not_emptied_unasked(val, prep, tmp_path):
     draw_images(tmp_path / "few", 2, first=20)
-    assert "12 of its 12 images are not in" in fails(1, SCRIPT, "resnet", tmp_path / "few", prep)
+    assert "holds 12 images that are not asked for" in fails(1, SCRIPT, "resnet", tmp_path / "few", prep)
     assert len(list(prep.glob("*.bin"))) == 12
     assert "2 made now" in succeeds(SCRIPT, "resnet", tmp_path / "few", prep, "--overwrite").stdout
     assert len(list(prep.glob("*.bin"))) == 2

@@ -76,8 +76,8 @@ def test_what_a_file_says_and_is_no_recipe_is_one_sentence(value):
 
 def test_a_recipe_fits_a_model_of_its_dtype_and_shape_only():
     uint8 = recipe.DEFAULT.with_dtype("uint8")
-    assert (recipe.DEFAULT.shape, recipe.DEFAULT.image_bytes) == ([3, 224, 224], 602112)
-    assert (uint8.shape, uint8.image_bytes) == ([224, 224, 3], 150528)
+    assert recipe.DEFAULT.shape == [3, 224, 224]
+    assert uint8.shape == [224, 224, 3]
     recipe.check_fits(recipe.DEFAULT, "prep", "float32", (3, 224, 224))
     recipe.check_fits(uint8, "prep", "uint8", (3, 224, 224), any_layout=True)
     for made_with, dtype, shape, problem in ((uint8, "float32", (3, 224, 224), "dtype uint8, not float32"),

@@ -53,7 +53,7 @@ def summary(size=1, precision="fp32", pure=True, speed=30.0, runs=200, spread=0.
                                     "set_hash": None, "shard": None},
         "outputs": [{"name": "class", "dtype": "float32", "shape": [1000]}], "probabilities": False,
         "packages": {"python": "3.11.7", "numpy": "2.4.6", "onnxruntime": "1.32.0"},
-        "machine": "AMD EPYC, x86_64, 2 CPUs", "vnni": True, "h2d_ms": None, "d2h_ms": None, "npu": None, "parts": None,
+        "machine": "AMD EPYC, x86_64, 2 CPUs", "vnni": True, "h2d_ms": None, "d2h_ms": None, "npu": None,
         "performance": {"runs": runs, "batch_size": size, "mean_ms": mean, "median_ms": 0.98 * mean,
                         "p90_ms": 1.1 * mean if runs >= 10 else None, "p99_ms": 1.25 * mean if runs >= 100 else None,
                         "min_ms": 0.9 * mean, "max_ms": 1.3 * mean, "images_per_second": speed,

@@ -203,7 +203,7 @@ def number_classes(rows, args):
              "--own-classes" % (args.source, min(written)))
     if numbers == set(range(1, CLASSES + 1)):
         fail("%s: its classes are 1 to 1000: the development kit's own numbers, which are in another order (then name the kit: "
-             "--devkit %s), or classes of your own (--own-classes)" % (args.source, labels.KIT))
+             "--devkit ILSVRC2012_devkit_t12.tar.gz), or classes of your own (--own-classes)" % args.source)
     if numbers and not os.path.isdir(args.source):
         check_against_ids(rows, positions, args.source)
         return {each: int(each) for each in written}, "classes, numbered as there", None
