@@ -141,14 +141,16 @@ def check_folder(folder, wanted, found, earlier, manifest, args):
 def sort_out(folder, wanted, known):
     """({name: Image} of what is there as known, [(name, source)] of what is to be made)."""
     kept, jobs = {}, []
-    for name, source in wanted.items():
-        image, path = known.get(name), os.path.join(folder, name + ".bin")
-        if image and image.bin_hash and files.is_same(source, image.source_hash, image.source_stat) \
-                and files.is_same(path, image.bin_hash, image.bin_stat):
-            source_stat, bin_stat = files.stat_of(os.stat(source)), files.stat_of(os.stat(path))
-            kept[name] = image._replace(source=source, source_stat=source_stat, bin_stat=bin_stat)
-        else:
-            jobs.append((name, source))
+    with command.progress(len(known), "image", "look") as bar:  # of a folder that was carried here, every byte is read
+        for name, source in wanted.items():
+            image, path = known.get(name), os.path.join(folder, name + ".bin")
+            if image and image.bin_hash and files.is_same(source, image.source_hash, image.source_stat) \
+                    and files.is_same(path, image.bin_hash, image.bin_stat):
+                source_stat, bin_stat = files.stat_of(os.stat(source)), files.stat_of(os.stat(path))
+                kept[name] = image._replace(source=source, source_stat=source_stat, bin_stat=bin_stat)
+            else:
+                jobs.append((name, source))
+            bar.update(name in known)
     return kept, jobs
 
 
@@ -229,7 +231,7 @@ def main():
         removed = remove_bins(folder, surplus)
         # Before anything is made, the manifest knows its name: killed at any moment, the next run knows its files. And before the
         # record says how, no line vouches for what was made otherwise.
-        prepared.write_manifest(folder, dict(kept, **{job[0]: prepared.Image(*job, "", [], "", []) for job in jobs}))
+        prepared.write_manifest(folder, dict(kept, **{job[0]: prepared.pending(*job) for job in jobs}))
         if jobs:
             prepared.write_record(folder, dict(record, complete=False))
             unreadable = make_all(jobs, folder, args)

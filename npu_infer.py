@@ -99,6 +99,8 @@ def run_ais_bench(args, front, model, inputs, output, loop):
     options = ["--outfmt", args.outfmt] if inputs or args.outfmt != "BIN" else []
     if inputs and loop > 1:
         options += ["--loop", str(loop)]
+    if not inputs and args.pure_data_type != "zero":
+        options += [spelled("pure_data_type"), args.pure_data_type]
     if args.devices != [0]:
         options += ["--device", ",".join(map(str, args.devices))]
     if inputs and len(args.devices) > 1:

@@ -175,8 +175,11 @@ def infer(args, model, inputs, output):
 
 
 def pure_inference(args, model, output):
-    """--loop or --seconds of runs on zeros. Returns as infer."""
+    """--loop or --seconds of runs on zeros, or on values as ais_bench's --pure_data_type random feeds. Returns as infer."""
     batch, warm, times, runs = np.zeros(model.shape, model.dtype), [], [], args.loop
+    if args.pure_data_type == "random":
+        # Random bytes are often NaN as floats, which are slow on some CPUs; random values in their place.
+        batch = np.random.RandomState(0).randint(0, 256, model.shape).astype(model.dtype)
     if args.seconds or args.warmup_count:
         compute(model, batch, max(WARM_RUNS, args.warmup_count) if args.seconds else args.warmup_count, warm)
     if args.seconds:

@@ -33,6 +33,9 @@ def add_engine_options(parser, model, model_help):
     add("--batchsize", metavar="N", type=whole(1, 4096), help="batch size; an .om's, or an ONNX file's fixed one, must be this")
     add("--warmup_count", "--warmup-count", metavar="N", type=whole(0), default=1,
         help="runs before the timed ones (default: %(default)s)")
+    add("--pure_data_type", "--pure-data-type", choices=["zero", "random"], default="zero", help="what pure inference feeds")
+    add("--display_all_summary", "--display-all-summary", metavar="1", type=str.lower, nargs="?", const="1", default="0",
+        choices=("1", "true", "yes", "y", "t", "0", "false", "no", "n", "f"), help="print the times of the copies, too")
     add("--limit", metavar="N", type=whole(), help="only the first N files")
     add("--overwrite", action="store_true", help="run again what is finished")
     add("--check", action="store_true", help="do nothing; exit code 0 where the results are there and of just this run, else 1")
@@ -62,8 +65,8 @@ def made_from(args, model_sha256, inputs, engine, device):
                     images=inputs and inputs.content_hash(), recipe=inputs and inputs.recipe and inputs.recipe.told())
     if inputs:
         return decisive
-    return dict(decisive, machine=machine.description(), cpus=machine.cpus(), seconds=args.seconds,
-                warmup_count=args.warmup_count, **device)
+    return dict(device, **decisive, machine=machine.description(), cpus=machine.cpus(), seconds=args.seconds,
+                warmup_count=args.warmup_count, pure_data_type=args.pure_data_type)
 
 
 def are_results_kept(args, output, model_sha256, engine, device):
@@ -150,6 +153,10 @@ def show(args, summary, output):
     print("engine: %s on %s" % (summary["engine"], summary["device"]))
     print("compute time (ms): " + ", ".join("%s %.3f" % (key[:-3], figures[key]) for key in (
         "min_ms", "max_ms", "mean_ms", "median_ms", "p90_ms", "p99_ms") if figures[key] is not None))
+    if args.display_all_summary[0] in "1ty":
+        for key in ("H2D_latency", "D2H_latency"):
+            copies = summary[key] or {}
+            print("%s (ms): %s" % (key, ", ".join("%s %.3f" % (name, copies[name]) for name in copies if name != "count")))
     print("throughput: %.2f images/s (batch size %d, %d runs)" % (summary["throughput"], summary["batch_size"], figures["runs"]))
     if wall:
         parts = ["%s %.1f" % (key, wall[key]) for key in ("reading", "computing", "writing") if wall[key] is not None]

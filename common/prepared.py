@@ -69,6 +69,10 @@ def read_manifest(folder):
     return images
 
 
+def pending(name, source):
+    return Image(name, source, "", [], "", [])
+
+
 def append_line(descriptor, image):
     """Add an Image to a manifest that is open for appending; one write, so that lines of several processes do not mix."""
     line = files.as_json(image)

@@ -205,9 +205,11 @@ def test_the_summary_has_ais_benchs_keys_and_names_the_engine(finished):
 
 
 def test_pure_inference_loops_on_zeros_and_leaves_its_output_and_summary(model, tmp_path):
-    [(_, said)] = one_after_another(["--model=%s" % model, "--loop=20", "--batchsize=4", "--output", tmp_path,
-                                     "--output_dirname", "p", "--outfmt", "NPY", "--warmup_count", "0"])
-    assert "throughput" in said
+    zeros, noise = one_after_another(
+        ["--model=%s" % model, "--loop=20", "--batchsize=4", "--output", tmp_path, "--output_dirname", "p", "--outfmt", "NPY",
+         "--warmup_count", "0", "--display_all_summary", "1"],
+        ["--model=%s" % model, "--loop=3", "--pure_data_type", "random", "--display_all_summary"])
+    assert "throughput" in zeros[1] and "H2D_latency" in zeros[1] and noise[0] == 0 and "throughput" in noise[1]
     assert results_in(tmp_path / "p") == ["pure_infer_data_0.npy"]
     assert np.array_equal(np.load(str(tmp_path / "p" / "pure_infer_data_0.npy")), np.zeros((4, CLASSES)))
     assert summary_of(tmp_path, "p")["NPU_compute_time"]["count"] == 20

@@ -366,7 +366,8 @@ def test_files_of_the_users_own_are_refused_and_stay(val, prep, tmp_path, name, 
 
 def test_a_smaller_limit_says_how_many_images_of_this_set_are_too_many(val, prep):
     before = unlocked(prep)
-    assert "holds 4 images that are not asked for (first: ILSVRC2012_val_00000009.bin)" in fails(1, SCRIPT, "resnet", val, prep, "--limit", "8")
+    sentence = fails(1, SCRIPT, "resnet", val, prep, "--limit", "8")
+    assert "holds 4 images that are not asked for (first: ILSVRC2012_val_00000009.bin)" in sentence
     assert unlocked(prep) == before
 
 
