@@ -3,8 +3,8 @@
 
     python3 report.py ./output
 
-Measures and probes nothing. In DIR it reads every *_summary.json (the inference), every JSON with the ModelZoo's title (the
-evaluation), fidelity*.json (compare_scores.py) and commands.sh; prints the table and writes DIR/report.md, report.json,
+Measures and probes nothing. In DIR it reads every *_summary.json (the inference), every JSON of the evaluation (by the
+ModelZoo's title) and of compare_scores.py, and commands.sh; prints the table and writes DIR/report.md, report.json,
 report.png and report.html. Exit code 0: done; 1: failed; 2: wrong usage; 3: all is written, but a gate, a fidelity or a figure
 that had to be refused says no.
 """
@@ -20,7 +20,7 @@ import io
 import json
 import re
 
-from common import chart, files, images, labels, prepared, remarks, rows, tables
+from common import chart, files, imagenet, images, labels, prepared, remarks, rows, tables
 from common.command import fail, one_line, warn
 from common.rows import UNKNOWN, at, is_int8
 from common.words import say, speak
@@ -55,25 +55,28 @@ def is_report_kept(args, earlier):
 
 # ---- the rows, and another run's ----
 
-def chosen(args, run):
-    """The rows that --batch-sizes and --precisions ask for, by default all; each that is asked for must be there."""
+def read_run(args):
+    """The Run of the rows that --batch-sizes and --precisions ask for, by default all; each that is asked for must be there."""
     sizes, kinds = args.batch_sizes, {word == "int8" for word in args.precisions}
-    some = [row for row in run.rows if (not sizes or row["batch_size"] in sizes) and (not kinds or is_int8(row) in kinds)]
-    if not some:
+    run = rows.Run(args.folder, args.perf, args.dataset, dict(args.failed), lambda key: (
+        not sizes or key[1] in sizes) and (not kinds or (key[0] == "int8") in kinds))
+    if not run.rows:
         fail("%s: holds no result.json and no *_summary.json of pure inference%s; imagenet_acc_eval.py writes the one, an "
              "inference with --output ./ --output_dirname perf_bs1 the other"
              % (args.folder, " that is asked for" if sizes or kinds else ""))
-    there = {(is_int8(row), row["batch_size"]) for row in some}
+    there = {(is_int8(row), row["batch_size"]) for row in run.rows}
     for size in sizes:
-        for int8 in kinds or {is_int8(row) for row in some}:
+        for int8 in kinds or {is_int8(row) for row in run.rows}:
             if (int8, size) not in there:
                 fail("%s: holds no %s results at batch size %d; make them, or leave that batch size out"
                      % (args.folder, "INT8" if int8 else "float", size))
-    return some
+    return run
 
 
-def read_reference(path):
-    """The rows of another run: of a folder's files, or of a lone report.json."""
+def read_reference(path, folder):
+    """The rows of another run than folder's: of a folder's files, or of a lone report.json."""
+    if os.path.realpath(path) in [os.path.realpath(os.path.join(folder, name)) for name in ("", NAMES[0])]:
+        fail("%s: is this run's own, and is replaced now; keep a copy of the report.json to compare with, and name that" % path)
     if os.path.isdir(path):
         with files.as_written(path):
             run = rows.Run(path)
@@ -90,15 +93,17 @@ def read_reference(path):
 
 
 def date_of(run):
-    return max([summary["date"] for summary in run.summaries if summary["date"]], default=None)
+    return max([summary["date"] for summary in run.shown if summary["date"]], default=None)
 
 
 # ---- the class names, and the pictures of the mistakes ----
 
 def read_class_names(path, some):
-    """{class: name}: of --classes, else as the evaluation wrote them, of the first row that has one."""
+    """{class: name}: of --classes, else as the evaluation wrote them, of the first row that has one, else ImageNet's."""
     names = {}
     for row in reversed(some):
+        shown = [mistake["image"] for mistake in row["mistakes"]] or [""]
+        names.update(enumerate(imagenet.class_names(row["classes"], at(row, "model.weights_sha256"), shown)))
         for mistake in row["mistakes"]:
             names[mistake["label"]] = mistake["label_name"]
             names.update((guess["class"], guess["name"]) for guess in mistake["guesses"])
@@ -187,8 +192,7 @@ def rendered(name, content):
 
 def make_report(args, run):
     """(what report.json holds, {name: bytes} of the other files)."""
-    some = chosen(args, run)
-    reference = read_reference(args.reference) if args.reference else None
+    some, reference = run.rows, read_reference(args.reference, args.folder) if args.reference else None
     remarks.check_rows(run, some)
     pairs = remarks.check_reference(run, some, reference) if reference else []
     gates, names = remarks.verdicts(some, pairs, args.max_slowdown), read_class_names(args.classes, some)
@@ -207,7 +211,7 @@ def make_report(args, run):
                "reference": reference, "gates": gates, "flaws": [one_line(text) for text in run.warnings],
                "hints": [one_line(hint) for hint in remarks.hints(args.folder, some)],
                "failed": {":".join(map(str, filter(None, key))): reason for key, reason in args.failed}}
-    content["text"] = content["verdict"] + "\n\n" + "".join("%s: %s\n" % line for line in above) + "".join(
+    content["text"] = content["verdict"] + "\n\n" + "".join(say("%s: %s") % line + "\n" for line in above) + "".join(
         "\n%s%s" % (table["title"] + "\n" if name not in ("guide", "results") else "", aligned(table))
         for name, table in shown.items() if name in ("guide", "results", "price", "gain", "reference"))
     verdicts = [("PASS" if gate["passes"] else "FAIL", one_line(gate["text"])) for gate in gates]
@@ -232,7 +236,7 @@ def failure(text):
 
 
 def sizes(text):
-    return [command.whole()(word) for word in text.split()]
+    return [command.whole()(word) for word in text.replace(",", " ").split()]
 
 
 def precisions(text):
@@ -278,7 +282,7 @@ def main():
         return 0 if kept else 1
     if not kept:
         with files.as_written(args.folder):
-            run = rows.Run(args.folder, args.perf, args.dataset, dict(args.failed))
+            run = read_run(args)
             content, written = make_report(args, run)
         content["made_from"] = report_made_from(args, run.read)
         written[NAMES[0]] = (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()

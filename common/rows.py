@@ -42,6 +42,22 @@ def differ_in_engine(first, second):
     return engines[0].split()[0] != engines[1].split()[0]
 
 
+def differ_in_model(first, second):
+    """Whether two rows are known to be of different models: by the hashes, or where one has none by the names of the .om."""
+    hashes = [at(each, "model.sha256") for each in (first, second)]
+    return differ(*hashes) if None not in hashes else differ(first["om"], second["om"])
+
+
+def om_of(row):
+    """The name of a row's .om, where its model is recorded and is one."""
+    path = at(row, "model.path") or ""
+    return os.path.basename(path) if path.endswith(".om") else None
+
+
+def name_of_model(row):
+    return row["om"] or "%s (%s)" % (os.path.basename(at(row, "model.path") or UNKNOWN), (at(row, "model.sha256") or "")[:8])
+
+
 def is_int8(row):
     return row["precision"] == "int8"
 
@@ -81,20 +97,20 @@ def hash_of(path):
 
 
 class Run:
-    """A run's folder. rows: dictionaries with the keys of ROW; summaries, evaluations: of each such file; read: the paths of what
-    was read besides json_files; warnings: sentences about what does not fit together; environment: {what: {value: [summary's
-    name]}}."""
+    """A run's folder. rows: dictionaries with the keys of ROW; summaries, evaluations: of each such file; shown: the summaries
+    that the rows are of; read: the paths of what was read besides json_files; warnings: sentences about what does not fit
+    together; environment: {what: {value: [summary's name]}}."""
 
-    def __init__(self, folder, perf=(), dataset=None, failed=None):
+    def __init__(self, folder, perf=(), dataset=None, failed=None, is_wanted=None):
+        """is_wanted: whether a (precision, batch size) is to have a row; None: any."""
         self.folder, self.dataset, self.warnings, self.read = folder, dataset, [], set()
         summaries, fidelities, self.evaluations = {}, [], []  # summaries: {real path: path}
         for path in json_files(folder):
             if re.search(SUMMARY, path):
                 if is_one(path, r"(result|perf)(_.*)?_summary\.json$", b'"NPU_compute_time"'):
                     summaries[os.path.realpath(path)] = path
-            elif os.path.basename(path).startswith("fidelity"):
-                if is_one(path, r"fidelity(_bs\d+)?\.json$", b'"reference_engine"'):
-                    fidelities.append(dict(files.read_json(path), path=path))
+            elif is_one(path, r"fidelity(_bs\d+)?\.json$", b'"reference_engine"'):
+                fidelities.append(dict(files.read_json(path), path=path))
             elif is_one(path, r"result(_.*)?\.json$", TITLE.encode()):
                 self.evaluations.append(self._evaluation(path))
         for path in perf:  # a summary that lies elsewhere, or the folder it is of
@@ -103,11 +119,11 @@ class Run:
             summaries.setdefault(os.path.realpath(summary), summary)
             self.read.add(summary)
         self.summaries = [self._summary(path) for path in summaries.values()]
-        self._join(fidelities, failed or {})
-        self._check()
+        self._join(fidelities, failed or {}, is_wanted or (lambda key: True))
 
     def note(self, text, *values):
-        self.warnings.append(say(text) % values)
+        if say(text) % values not in self.warnings:
+            self.warnings.append(say(text) % values)
 
     def _evaluation(self, path):
         content = files.read_json(path)
@@ -170,36 +186,38 @@ class Run:
 
     # ---- the rows ----
 
-    def _join(self, fidelities, failed):
+    def _join(self, fidelities, failed, is_wanted):
         judged = by_key(self._judged(row) for row in self.evaluations)
         timed = join(judged, by_key(summary for summary in self.summaries if summary["pure"]))
         failed = join(set(judged) | set(timed), failed, loose=True)
-        keys = sorted(set(judged) | set(timed) | set(failed), key=lambda key: (key[0] == "int8", key[0] or "", key[1] or 0))
+        keys = sorted(filter(is_wanted, set(judged) | set(timed) | set(failed)),
+                      key=lambda key: (key[0] == "int8", key[0] or "", key[1] or 0))
         self.rows = [self._row(key, judged.get(key), timed.get(key), failed.get(key)) for key in keys]
         for fidelity in fidelities:
-            rows = [row for key, row in zip(keys, self.rows) if key in judged and self._is_of(fidelity, judged[key])]
-            for row in rows:
+            of_keys = [key for key in judged if self._is_of(fidelity, judged[key])]
+            for row in [row for key, row in zip(keys, self.rows) if key in of_keys]:
                 row["fidelity"] = row["fidelity"] or fidelity
-            if not rows:
+            if not of_keys:
                 self.note("%s: compares results that no evaluation here is of (of an earlier run, or not judged); it is left "
                           "out, compare again", os.path.basename(fidelity["path"]))
+        known = {sha256 for key in keys if key in judged for sha256 in judged[key]["known"]}
+        known |= {timed[key]["sha256"] for key in keys if key in timed}
+        self.shown = [summary for summary in self.summaries if summary["sha256"] in known]
+        self._check()
 
     def _judged(self, row):
         """An evaluation, with what the summary of the results tells, and whether those results are still here (stale)."""
         here = {summary["sha256"]: summary for summary in self.summaries}
-        beside = {summary["sha256"] for summary in self.summaries if summary["stem"] == row["stem"]}
-        known, summary = set(row["known"]), here.get(row["known"][0], {})
-        row = dict(row, stale=bool(known - set(here) - {None} or beside - known),
-                   wall=summary.get("wall") if len(known) == 1 else None, loop=summary.get("loop"), om=summary.get("om"))
+        known, summary = set(row["known"]) - {None}, here.get(row["known"][0], {})
+        # Of results without a summary one that lies beside them now tells that another run has put its own there.
+        newer = not known and any(summary["stem"] == row["stem"] for summary in self.summaries)
+        row = dict(row, stale=newer or bool(known - set(here)), wall=summary.get("wall") if len(known) == 1 else None,
+                   loop=summary.get("loop"), om=summary.get("om") or om_of(row))
         by_name = dict(zip(("precision", "batch_size"), of_name(row["path"])))
         for key in OF_RUN + ("precision", "batch_size"):
             row[key] = next((each[key] for each in (row, summary, by_name) if each.get(key) is not None), None)
         if row["wall"] and row["loop"] > 1:  # each image once, and every run's time
             row["wall"] = dict(row["wall"], images_per_second=None)
-        if row["paired"] and self._is_another_now(row["paired"]["baseline"], row["paired"].get("baseline_summary_sha256")):
-            row["paired"] = None
-            self.note("%s: was paired with float results that are not there any more; that is left out, judge again",
-                      os.path.basename(row["path"]))
         return row
 
     def _is_another_now(self, folder, known):
@@ -221,11 +239,16 @@ class Run:
         """One row, in raw numbers, of an evaluation and a pure inference (or None)."""
         row = dict(dict.fromkeys(ROW), worst_classes=[], mistakes=[], gates=[], failed=failed, refused=[])
         if judged and judged["stale"]:
-            row["refused"].append(say("%s: judged results that are not here any more, so it is not shown as this run's; judge "
-                                      "those that are here, or move it away") % os.path.basename(judged["path"]))
+            row["refused"].append(say("%s: judged results whose summary is not here any more, so it is not shown as this run's; "
+                                      "judge those that are here, or copy that summary here") % os.path.basename(judged["path"]))
         elif judged and failed in (None, FAILED_PURE):
             row.update({what: judged[what] for what in OF_RUN + OF_ACCURACY})
             row["dataset"] = self.dataset or at(row, "input.source") or at(row, "input.path")
+            pair = row["paired"]
+            if pair and self._is_another_now(pair["baseline"], pair.get("baseline_summary_sha256")):
+                row["paired"] = None
+                self.note("%s: was paired with float results that are not there any more; that is left out, judge again",
+                          os.path.basename(judged["path"]))
             if timed:
                 self._require_same(judged, timed)
         if timed and timed["refused"]:
@@ -239,11 +262,12 @@ class Run:
 
     def _require_same(self, judged, timed):
         """Exit where accuracy and performance are of two models or engines; warn of two devices."""
-        for what in ("engine", "model.sha256", "om"):
-            first, second = at(judged, what), at(timed, what)
-            if differ_in_engine(judged, timed) if what == "engine" else differ(first, second):
-                fail("%s: the accuracy at batch size %s is of the %s %s, but the performance in %s is of %s; make both with one"
-                     % (judged["path"], judged["batch_size"], what.split(".")[0], first, timed["path"], second))
+        text = "%s: the accuracy at batch size %s is of the %s %s, but the performance in %s is of %s; make both with one"
+        if differ_in_engine(judged, timed):
+            fail(text % (judged["path"], judged["batch_size"], "engine", judged["engine"], timed["path"], timed["engine"]))
+        if differ_in_model(judged, timed):
+            models = [name_of_model(each) for each in (judged, timed)]
+            fail(text % (judged["path"], judged["batch_size"], "model", models[0], timed["path"], models[1]))
         if judged["engine"] is None:
             self.note("%s: no summary says of which model and engine its results are, so the performance beside it may be of "
                       "another", os.path.basename(judged["path"]))
@@ -253,7 +277,7 @@ class Run:
     def _check(self):
         """Find what differs between files that should be of one run, and say it."""
         self.environment = {}
-        for summary in self.summaries:
+        for summary in self.shown:
             told = dict({"machine": summary["machine"], "cpus": summary["cpus"]}, **summary["packages"])
             for what, value in told.items():
                 if value is not None:
@@ -272,8 +296,9 @@ class Run:
 def of_ours(content):
     """A summary of an engine of the suite, with its performance under the keys of a row."""
     times, made_from = content["performance"], content["made_from"]
-    return dict(content, pure=content["input"] is None, refused=None, batch_size_vouched=True, loop=made_from.get("loop") or 1,
-                cpus=made_from.get("cpus"), runs=int(times["runs"]), images_per_second_interval95=times["interval95"],
+    return dict(content, pure=content["input"] is None, om=om_of(content), refused=None, batch_size_vouched=True,
+                loop=made_from.get("loop") or 1, cpus=made_from.get("cpus"), runs=int(times["runs"]),
+                images_per_second_interval95=times["interval95"],
                 latency_ms={key: times[key + "_ms"] for key in ("mean", "median", "p90", "p99", "min", "max")})
 
 
@@ -319,13 +344,19 @@ def by_key(records):
 
 
 def join(keys, others, loose=False):
-    """{key of the row: other}: what is not recorded fits any; loosely fp32 fits fp16, which an NPU makes of it."""
+    """{key of the row: other}: a precision that is not recorded fits any, unless engine or model are known to differ.
+
+    loose: for failures, which tell int8 from float alone; what is not recorded is float there.
+    """
+    def fits(row, key, other):
+        if loose:
+            return key[0] is None or (row[0] == "int8") == (key[0] == "int8")
+        return None in (row[0], key[0]) and not differ_in_engine(keys[row], other) and not differ_in_model(keys[row], other)
+
     joined = {}
     for key, other in others.items():
-        fits = [row for row in keys if row[1] == key[1] and row not in joined and not (
-            isinstance(keys, dict) and differ_in_engine(keys[row], other)) and (
-            None in (row[0], key[0]) or loose and (row[0] == "int8") == (key[0] == "int8"))]
-        joined[fits[0] if key not in keys and len(fits) == 1 else key] = other
+        found = [row for row in keys if row[1] == key[1] and row not in joined and fits(row, key, other)]
+        joined[found[0] if key not in keys and len(found) == 1 else key] = other
     return joined
 
 

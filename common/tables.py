@@ -68,7 +68,7 @@ def common(rows):
 
     def preprocessing(row):
         made_with = recipe_of(row)
-        return made_with and ", ".join("%s %s" % (say(field), value) for field, value in made_with.as_json().items()
+        return made_with and say(", ").join("%s %s" % (say(field), value) for field, value in made_with.as_json().items()
                                        if type(value) in (int, str))
 
     above, own, judged = [], [], [row for row in rows if row["top1"] is not None]
@@ -200,7 +200,7 @@ def environment(run, rows):
     lines = {say(what): with_files(values) if len(values) > 1 else next(iter(values)) for what, values in run.environment.items()}
     lines = lines or {say("packages"): say(UNKNOWN)}
     hashes = {}
-    for summary in run.summaries:
+    for summary in run.shown:
         npu, model = summary["npu"] or {}, summary["model"] or {}
         lines.update({say(name): text for name, text in npu.items() if isinstance(text, str)})
         lines.update({say("chip"): say("%s, health %s") % (device.get("soc_version") or device.get("chip"), device.get("health"))

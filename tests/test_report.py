@@ -287,7 +287,57 @@ def test_performance_of_another_om_by_hand_is_not_put_beside_an_accuracy(tmp_pat
     path = write(tmp_path / "result_bs1_summary.json", dict(plain(1, 1700.0), filesinfo=info))
     write(tmp_path / "result_bs1.json", result(summary_sha256=sha256(path)))
     write(tmp_path / "perf_bs1_summary.json", plain(1, 1775.0, args=["ais_bench", "--model=other.om", "--loop=20"]))
-    assert "is of the om resnet34.om, but the performance" in fails(1, SCRIPT, tmp_path)
+    assert "is of the model resnet34.om, but the performance" in fails(1, SCRIPT, tmp_path)
+
+
+@pytest.mark.parametrize("by_hand", ["result", "perf"])
+def test_float_and_int8_are_two_rows_also_where_only_one_half_is_recorded(by_hand, tmp_path):
+    """The guide's line for one .om beside ours for the other: issue 23's kind, INT8's accuracy in the float row."""
+    model = dict(summary()["model"], path="net_bs4.om")
+    info = {"0": {"infiles": ["a.bin"], "outfiles": ["a_0.txt"]}} if by_hand == "result" else {}
+    other = dict(plain(4, 99.0, args=["ais_bench", "--model=net_int8_bs4.om", "--batchsize=4"]), filesinfo=info)
+    ours = summary(4, "fp16", pure=by_hand == "result", engine="ais_bench 0.0.2", model=model)
+    paths = {by_hand: write(tmp_path / (by_hand + "_summary.json"), other)}
+    name = {"result": "perf", "perf": "result"}[by_hand]
+    paths[name] = write(tmp_path / (name + "_summary.json"), ours)
+    judged = ours if by_hand == "perf" else None
+    write(tmp_path / "result.json", result(judged, batch_size=4, summary_sha256=sha256(paths["result"])))
+    process = script(SCRIPT, tmp_path)
+    shown = {(row["Precision"], row["Top-1"] != "-", row["images/s"] != "-") for row in table_of(tmp_path, "Accuracy")}
+    assert process.returncode == 0 and shown == ({("fp16", True, False), ("not recorded", False, True)} if by_hand == "perf"
+                                                 else {("fp16", False, True), ("not recorded", True, False)})
+
+
+def test_an_evaluation_of_one_folder_is_no_other_runs_because_a_folder_of_its_name_lies_there(one):
+    (one / "result_bs1_summary.json").rename(one / "result_cpu_summary.json")
+    write(one / "result_bs1_summary.json", summary(pure=False, pid=2))
+    assert "67.19%" in succeeds(SCRIPT, one).stdout
+
+
+def test_a_failed_int8_row_leaves_a_row_of_unknown_precision_as_it_is(one):
+    info = {"0": {"infiles": ["a.bin"], "outfiles": ["a_0.txt"]}}
+    path = write(one / "result_bs1_summary.json", dict(plain(1, 30.0), filesinfo=info))
+    (one / "perf_bs1_summary.json").unlink()
+    write(one / "result_bs1.json", result(summary_sha256=sha256(path)))
+    succeeds(SCRIPT, one, "--failed", "int8:1=no AMCT")
+    assert [(row["Precision"], row["Top-1"]) for row in table_of(one, "Accuracy")] == [("not recorded", "67.19%"), ("int8", "-")]
+
+
+def test_a_warning_is_of_rows_that_the_report_shows(one):
+    put(one, 4, of_result={"labels_sha256": "e" * 64}, of_summary={"packages": {"python": "3.7.5"}, "device": "another"})
+    assert "equal labels" in succeeds(SCRIPT, one).stderr
+    for size in ("1", "4"):
+        assert succeeds(SCRIPT, one, "--batch-sizes", size).stderr == ""
+        assert len(report_of(one)["environment"]["python"]) == 1
+    assert len(table_of(one, "Accuracy")) == 1 and "equal labels" in succeeds(SCRIPT, one, "--batch-sizes", "1,4").stderr
+
+
+def test_a_reference_is_another_run_than_this_ones_own_report(one):
+    succeeds(SCRIPT, one)
+    for reference in (one, one / "report.json"):
+        assert "keep a copy of the report.json" in fails(1, SCRIPT, one, "--reference", reference)
+    shutil.copy(str(one / "report.json"), str(one / "before.json"))
+    succeeds(SCRIPT, one, "--reference", one / "before.json")
 
 
 def test_a_data_set_in_a_folder_called_pure_infer_is_no_pure_inference(one):
@@ -491,14 +541,14 @@ def test_an_evaluation_whose_results_are_gone_or_others_by_now_is_not_shown_as_t
     process = script(SCRIPT, one)
     assert process.returncode == 3 and "PASS" not in process.stdout
     for size in (1, 4):
-        assert "FAIL: result_bs%d.json: judged results that are not here any more" % size in process.stdout
+        assert "FAIL: result_bs%d.json: judged results whose summary is not here any more" % size in process.stdout
     assert [(row["Top-1"], row["images/s"]) for row in table_of(one, "Accuracy")] == [("-", "30.00")] * 2
     assert "67.19" not in (one / "report.md").read_text()
 
 
 def test_results_without_a_summary_of_which_one_came_later_are_not_this_evaluations(one):
     write(one / "result_bs1.json", result(precision="fp32", batch_size=1))
-    assert "judged results that are not here any more" in script(SCRIPT, one).stdout
+    assert "judged results whose summary is not here any more" in script(SCRIPT, one).stdout
     (one / "result_bs1_summary.json").unlink()
     assert "67.19%" in succeeds(SCRIPT, one).stdout
 
@@ -512,7 +562,7 @@ def test_the_summaries_of_shards_are_those_that_were_judged(tmp_path):
     write(one / "result_bs1.json", result(summary(pure=False), summary_sha256=[sha256(part) for part in parts], shards=2))
     assert "67.19%" in succeeds(SCRIPT, one).stdout
     write(parts[1], summary(pure=False, pid=3))
-    assert "judged results that are not here any more" in script(SCRIPT, one).stdout
+    assert "judged results whose summary is not here any more" in script(SCRIPT, one).stdout
 
 
 def test_a_fidelity_of_an_earlier_run_or_of_no_row_is_left_out_with_a_warning(one):
@@ -521,7 +571,7 @@ def test_a_fidelity_of_an_earlier_run_or_of_no_row_is_left_out_with_a_warning(on
     write(one / "fidelity_bs1.json", fidelity(summary_sha256="0" * 64))  # of the earlier model
     write(one / "fidelity_bs4.json", fidelity(agrees=False, name="result_bs4"))  # its row is not there
     write(one / "fidelity_old.json", fidelity(reference_summary_sha256="1" * 64))  # of another reference
-    write(one / "fidelity_of_copy.json", fidelity(name="moved", summary_sha256=told,
+    write(one / "any_name.json", fidelity(name="moved", summary_sha256=told,
                                                   reference_summary_sha256=sha256(one / "reference_summary.json")))
     process = succeeds(SCRIPT, one)
     for name in ("fidelity_bs1.json", "fidelity_bs4.json", "fidelity_old.json"):
@@ -616,7 +666,8 @@ def test_no_broken_json_gives_a_traceback(one, monkeypatch):
     monkeypatch.setattr(report.chart, "draw", lambda *_, **__: b"")
     folder = put(one, 1, "int8", of_result={"top1": 65.625, "paired": paired(), "calibration_shared": False})
     write(folder / "fidelity_bs1.json", fidelity(name="result_int8_bs1"))
-    monkeypatch.setattr(sys, "argv", [SCRIPT, str(folder), "--reference", str(folder), "--max-slowdown", "10", "--overwrite"])
+    reference = shutil.copytree(str(folder), str(folder) + ".before")
+    monkeypatch.setattr(sys, "argv", [SCRIPT, str(folder), "--reference", reference, "--max-slowdown", "10", "--overwrite"])
     monkeypatch.setattr(report, "rendered", lambda *_, **__: b"")
     refused = written = 0
     for name in ("result_int8_bs1.json", "result_int8_bs1_summary.json", "perf_int8_bs1_summary.json", "fidelity_bs1.json"):
@@ -708,7 +759,8 @@ def test_a_reference_of_another_model_labels_or_images_is_warned_of_and_its_accu
         assert "differ in: %s\n" % word in process.stderr and row["Top-1 there"] == "-" and row["images/s there"] == "30.00"
     pixels = put(tmp_path / "other", of_result={"input": dict(images, recipe=recipe.DEFAULT.with_dtype("uint8").as_json())})
     assert succeeds(SCRIPT, one, "--reference", pixels).stderr == ""
-    assert succeeds(SCRIPT, one, "--reference", one / "report.json").stderr == ""
+    shutil.copy(str(one / "report.json"), str(tmp_path / "same.json"))
+    assert succeeds(SCRIPT, one, "--reference", tmp_path / "same.json").stderr == ""
 
 
 def test_a_gate_with_nothing_to_compare_does_not_hold(one, tmp_path):
@@ -856,7 +908,7 @@ def pictured(tmp_path_factory):
     write(one / "fidelity_bs1.json", fidelity())
     write(one / "commands.sh", "python3 onnx_infer.py --model resnet34.onnx %s\n" % ("--input prep_dataset " * 20))
     write(one / "perf_bs4_summary.json", plain(4, 31.0, "--batchsize=4", engine="onnxruntime 1.32.0 CPUExecutionProvider"))
-    succeeds(SCRIPT, one, "--reference", one, "--max-slowdown", "10")
+    succeeds(SCRIPT, one, "--reference", shutil.copytree(str(one), str(one) + ".before"), "--max-slowdown", "10")
     return one
 
 
