@@ -96,7 +96,7 @@ class Results:
         if not found:
             fail("%s: holds no results (looked for NAME_0.txt, .bin and .npy there, in device*/ and shardK_of_N/)" % folder)
         require_whole_shards(folder, [part.shard for part in self.parts])
-        folders = {os.path.dirname(result.path) for result in found}
+        folders = {result.path.rpartition(os.sep)[0] for result in found}
         if self.folder in folders and len(folders) > 1:
             fail("%s: holds results and, beside them, %s; remove the stale ones" % (folder, min(folders - {self.folder})))
         self._require_equal_runs()
@@ -145,8 +145,8 @@ class Results:
                 fail("%s: is not named like a result, NAME_0.%s" % (os.path.join(path, name), name.rpartition(".")[2]))
             if match.group(2) == "0":
                 recorded = (listed or {}).get(name, (None, None, None))
-                found.append(Result(match.group(1), os.path.join(path, name), match.group(3).upper(), *recorded))
-        for name in names:
+                found.append(Result(match.group(1), path + os.sep + name, match.group(3).upper(), *recorded))
+        for name in [name for name in names if name.startswith(("device", "shard"))]:
             match = SHARD.fullmatch(name)
             if (match or name.startswith("device")) and os.path.isdir(os.path.join(path, name)):
                 self._open(os.path.join(path, name), [int(text) for text in match.groups()] if match else shard, found)
