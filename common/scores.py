@@ -94,7 +94,7 @@ def _plausible(rows, dtype):
 
 
 def _parse_npy(data, dtype):
-    values = np.load(io.BytesIO(data), allow_pickle=False)
+    values = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     if values.dtype.kind != "f" or not values.shape or values.shape[-1] != values.size:
         raise ValueError("%s of shape %s by its header" % (values.dtype, values.shape))
     if dtype and values.dtype.name != dtype:
