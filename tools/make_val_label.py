@@ -275,8 +275,8 @@ def parse_args():
     parser.add_argument("labels", metavar="LABELS", help="the file to write, for example ImageNet/val_label.txt")
     parser.add_argument("--devkit", metavar="KIT", help="where SOURCE has the development kit's own numbers, 1 to 1000: the kit")
     parser.add_argument("--own-classes", action="store_true", help="number the classes among themselves, WordNet ids, too")
-    parser.add_argument("--classes", metavar="FILE", help="the classes of the net's training, one a line: they number own classes, "
-                        "and some may be missing here")
+    parser.add_argument("--classes", metavar="FILE", help="the classes of the net's training, one a line: they number own "
+                        "classes, and some may be missing here")
     parser.add_argument("--order", choices=("name", "number"), help="of own classes that are numbers: 1 10 2, or 1 2 10")
     parser.add_argument("--overwrite", action="store_true", help="replace LABELS that differ")
     args = parser.parse_args()
