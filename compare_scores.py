@@ -91,7 +91,8 @@ def parse_args():
     parser = command.parser(__doc__, allow_abbrev=False)
     parser.add_argument("result", metavar="RESULT", help="folder of the results to be judged")
     parser.add_argument("reference", metavar="REFERENCE", help="folder of the results to compare with")
-    parser.add_argument("--limit", metavar="X", type=command.number(1e-9, 1e9), default=RELATIVE_LIMIT,
+    parser.add_argument("--limit", metavar="X", default=RELATIVE_LIMIT,
+                        type=command.number(1e-9, 1, what="part of the largest score (it is not a number of images)"),
                         help="largest difference allowed, in parts of the reference's largest score (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="file for the figures")
     parser.add_argument("--dtype", choices=scores.DTYPES, help="of .bin results of which no summary says it")

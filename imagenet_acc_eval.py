@@ -25,7 +25,7 @@ import numpy as np
 from common import files, imagenet, labels, results, scores, statistics, workers
 from common.command import fail, warn
 
-VERSION = 1  # raised when other figures come of the same inputs
+VERSION = 2  # raised when other figures come of the same inputs
 TOP = 5
 TITLE = "Overall statistical evaluation"  # of the ModelZoo's JSON, which other tools read
 WORST, MISTAKES = 10, 12  # worst classes and wrongly judged images in the JSON
@@ -43,8 +43,15 @@ def open_results(folder, args, truth):
     opened.find_format(truth[last] + 1, args.dtype)
     classes = opened.classes - opened.background
     if truth[last] >= classes:
-        fail("%s: labels %s as class %d, but %s has classes 0 to %d: the labels are of another data set or count from 1, or the "
-             "results are of another model or type" % (args.labels, last, truth[last], folder, classes - 1))
+        reason = "the labels are of another data set or count from 1, or the results are of another model or type"
+        if truth[last] == classes == imagenet.CLASSES:
+            reason = ("the labels count from 1, or are the development kit's own numbers, which are in another order and which "
+                      "tools/make_val_label.py with --devkit puts right")
+        elif classes < truth[last] < imagenet.CLASSES:
+            reason = ("the labels are of another data set, or ImageNet's numbers and the net's classes its own: "
+                      "tools/make_val_label.py with --own-classes numbers these among themselves")
+        fail("%s: labels %s as class %d, but %s has classes 0 to %d: %s"
+             % (args.labels, last, truth[last], folder, classes - 1, reason))
     if opened.probabilities and opened.outfmt == "TXT":
         fail("%s: holds probabilities; %%f flattens probabilities into ties, so ranks are wrong; use --outfmt BIN" % folder)
     return opened
@@ -64,6 +71,9 @@ def rank_of(label, row):
 def judge_image(opened, name, label, real):
     """The VERDICT on an image but for "done". label: index of the right score; real: those that --real takes for right."""
     row = opened.scores(name)
+    if row.min() == row.max():
+        fail("%s: all its scores are equal, %g: the model computed nothing, or only zeros were written; compare with "
+             "onnx_infer.py" % (opened.files[name].path, scores.as_floats(row)[0]))
     rank, flat = rank_of(label, row)
     best_real = min([rank_of(each, row)[0] for each in real], default=NO_LABEL)
     if not rank:
@@ -152,7 +162,8 @@ def evaluate(args, opened, baseline, jobs, class_names, truth):
     figures = {
         "value": [{"key": key, "value": value} for key, value in values], "accuracy": accuracy,
         "interval95": {"top%d" % top: statistics.interval(np.count_nonzero(ranks < top), len(jobs)) for top in (1, TOP)},
-        "classes": classes, "labelled_classes": len(set(truth.values())), "background_class": bool(opened.background),
+        "classes": classes, "labelled_classes": len(set(truth.values())), "judged_classes": len(of_classes),
+        "background_class": bool(opened.background),
         "images": {"judged": len(jobs), "labelled": len(truth), "excluded": count - len(jobs), "results": count},
         "chance_top5": 100.0 * min(TOP, classes) / classes, "input": opened.input_of(job[0] for job in jobs),
         "labels_doubt": statistics.doubt(right, verdicts["best"] - opened.background, classes),
@@ -209,6 +220,9 @@ def show_accuracy(content):
     if content["labelled_classes"] < content["classes"]:
         print("the labels are of %d of the model's %d classes; each image is judged among all of the model's"
               % (content["labelled_classes"], content["classes"]))
+    if content["judged_classes"] < content["labelled_classes"]:
+        print("the judged images are of %d of the %d classes that the labels have"
+              % (content["judged_classes"], content["labelled_classes"]))
     if content["chance_top5"] > 10:  # then a Top-5 says little
         print("Top-5 of %d classes is %.2f%% by chance alone" % (content["classes"], content["chance_top5"]))
     if content["real"]:
@@ -229,6 +243,18 @@ def show_accuracy(content):
         warn("images that the INT8 model was calibrated on may be among those judged; see --exclude")
     if content["labels_doubt"]:
         warn(content["labels_doubt"])
+
+
+def warn_of_arguments(args, truth, classes):
+    """Of a percentage that may be a share, and of own classes that are not numbered as in the training."""
+    for name, limit in (("--min-top1", args.min_top1), ("--min-top5", args.min_top5)):
+        if limit is not None and 0 < limit < 1:
+            warn("%s %g is %g percent; did you mean %g?" % (name, limit, limit, 100 * limit))
+    path = os.path.join(os.path.dirname(args.labels), labels.NAMES)
+    count = len(files.lines_of(files.read(path).rstrip())) if os.path.isfile(path) else 0
+    if max(truth.values()) < count != classes:  # else they are of other labels
+        warn("%s: names the %d classes of the labels, but the model has %d, so they are not numbered as in its training; make "
+             "them with tools/make_val_label.py --classes FILE, the training's classes" % (path, count, classes))
 
 
 def say_kept(path):
@@ -307,11 +333,13 @@ def main():
     jobs = [(name, truth[labels.key(name)], real.get(name, ())) for name in opened.files if labels.key(name) not in excluded]
     if not jobs:
         fail("%s: leaves none of the results to judge" % args.exclude)
+    warn_of_arguments(args, truth, classes)
     not_found = excluded - set(map(labels.key, opened.files))
-    # Of an INT8 model a list may have more: what it was calibrated on, of which a part is judged.
+    # Of an INT8 model a list may have more: what it was calibrated on, of which a part is judged, or none.
     if not_found and (len(not_found) == len(excluded) or opened.run["precision"] != "int8"):
-        warn("%s: %d of its %d images have no result here, first %s"
-             % (args.exclude, len(not_found), len(excluded), min(not_found)))
+        say = fail if len(not_found) == len(excluded) and opened.run["precision"] != "int8" else warn
+        say("%s: %d of its %d images have no result here, first %s"
+            % (args.exclude, len(not_found), len(excluded), min(not_found)))
     figures, table = evaluate(args, opened, baseline, jobs, class_names, truth)
     content = dict(opened.run, title=TITLE, schema=1, made_from=made_from, shards=opened.shards, summary_sha256=opened.sha256,
                    labels=args.labels, labels_sha256=labels_sha256, exclude_sha256=exclude_sha256,

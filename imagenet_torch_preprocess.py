@@ -29,7 +29,7 @@ import PIL
 from PIL import Image, ImageFile
 
 from common import files, images, labels, machine, prepared, recipe, workers
-from common.command import fail, one_line
+from common.command import fail, one_line, warn
 
 # What Pillow may take a file for, whatever its name: never EPS, which it hands to Ghostscript. JPEG opens MPO, too.
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "GIF", "TIFF", "WEBP")
@@ -128,8 +128,8 @@ def check_folder(folder, wanted, found, earlier, manifest, args):
     strangers = sorted(name for name in names if name.endswith(prepared.TAKEN)
                        and not (name.endswith(".bin") and name[:-4] in manifest))
     if strangers:
-        fail("%s: holds %d files that its %s does not list (first: %s), and inference would take them too; use another folder or "
-             "remove them" % (folder, len(strangers), prepared.MANIFEST, strangers[0]))
+        fail("%s: holds %d files that its %s does not list (first: %s; a copy may lack hidden files), and inference would take "
+             "them too; use another folder, or remove them" % (folder, len(strangers), prepared.MANIFEST, strangers[0]))
     surplus = sorted(name for name in manifest if name not in wanted and name + ".bin" in names)
     strange = [name for name in surplus if name not in found]
     is_of_another_set, is_larger = 2 * len(strange) > len(manifest), len(strange) < len(surplus) and not args.shard
@@ -185,6 +185,14 @@ def parse_args():
     return args
 
 
+def warn_of_few_classes(args, found):
+    """Where names begin with their class, the first ones are of one or two classes, which say little of the whole."""
+    first, all_folders = [{os.path.dirname(found[name]) for name in list(found)[:count]} for count in (args.limit, None)]
+    if args.limit and 2 * len(first) < min(args.limit, len(all_folders)):
+        warn("--limit %d: the first names are of %d of %d class folders; --sample %d of imagenet_torch_preprocess.py draws "
+             "among all" % (args.limit, len(first), len(all_folders), args.limit))
+
+
 def choose_names(args, found):
     """([names wanted of those found], the identity of that list before it is cut into shards). Of the names alone: an image that
     was repaired must not part its shard from the others; what the images are, each shard's manifest says."""
@@ -212,6 +220,7 @@ def main():
     record = {"version": prepared.VERSION, "recipe": args.recipe.as_json(), "pillow": PIL.__version__, "set_hash": set_hash,
               "shard": args.shard, "complete": True, "model_type": args.model_type, "source": args.source}
     if not args.check:
+        warn_of_few_classes(args, found)
         os.makedirs(folder, exist_ok=True)
         files.lock(folder)  # for as long as this process and its workers live
     earlier, manifest = None if args.overwrite else prepared.read_record(folder), prepared.read_manifest(folder)

@@ -3,7 +3,6 @@
 
     python3 benchmarks/recipes.py --pth resnet34-b627a593.pth --images ImageNet/val
 """
-import argparse
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
-from common import results, scores
+from common import command, results, scores
 
 RECIPES = {
     "torchvision's": [],
@@ -27,24 +26,28 @@ RECIPES = {
 
 
 def run(script, *words):
-    subprocess.run([sys.executable, os.path.join(ROOT, script)] + list(words), check=True, stdout=subprocess.DEVNULL)
+    line = [sys.executable, os.path.join(ROOT, script)] + list(words)
+    if subprocess.run(line, stdout=subprocess.DEVNULL).returncode:
+        command.fail("%s: did not end well, for the reason above" % script)
 
 
 def best_classes(args, recipe, folder):
     """{image name: class of the highest score} with this recipe."""
     onnx, prepared = os.path.join(folder, "net.onnx"), os.path.join(folder, "prepared")
     run("resnet34_pth2onnx.py", args.pth, onnx, *recipe)
-    run("imagenet_torch_preprocess.py", "resnet", args.images, prepared, *recipe)
+    run("imagenet_torch_preprocess.py", "resnet", args.images, prepared, *(recipe + args.limit))
     run("onnx_infer.py", "--model", onnx, "--input", prepared, "--output", folder, "--output_dirname", "result")
     opened = results.Results(os.path.join(folder, "result"))
     return {name: int(scores.as_floats(opened.scores(name)).argmax()) for name in opened.files}
 
 
 def main():
-    parser = argparse.ArgumentParser(description="On how many images another recipe changes the Top-1.")
+    parser = command.parser(__doc__)
     parser.add_argument("--pth", required=True, help="the checkpoint, trained by torchvision's recipe")
     parser.add_argument("--images", required=True, help="a folder of images")
+    parser.add_argument("--limit", metavar="N", type=command.whole(), help="only the first N images in order of their names")
     args = parser.parse_args()
+    args.limit = ["--limit", str(args.limit)] if args.limit else []
     expected = None
     for name, recipe in RECIPES.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -55,4 +58,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

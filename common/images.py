@@ -17,7 +17,7 @@ LONGEST = 255 - len("_0.txt")  # bytes of a name whose result still has a file n
 
 def name_of(file):
     """The name of an image, of its file name or path, with or without extension: "Dr. Smith 1.jpg" is "Dr_ Smith 1"."""
-    file = file.rpartition("/")[2]
+    file = file.replace("\\", "/").rpartition("/")[2]  # a list from Windows, or a picture of an archive that was packed there
     root, dot, extension = file.rpartition(".")
     while dot + extension.lower() in LEFT_OUT and root.strip("."):
         file = root

@@ -11,16 +11,17 @@ import re
 import shlex
 
 from common import files
-from common.command import fail
-from common.images import key, name_of
+from common.command import fail, warn
+from common.images import EXTENSIONS, key, name_of
 
 MOST_BYTES = 1 << 28
+NAMES = "class_names.txt"  # beside labels of own classes
 TOOL = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tools", "make_val_label.py")
 CLASS, WORDNET_ID = re.compile("[0-9]{1,9}"), re.compile("n[0-9]{8}")
 
 
 def read(path):
-    """({key(image name): class}, SHA-256 of the file); exits at the first line that is not "FILE CLASS"."""
+    """({key(image name): class}, SHA-256 of these, however written); exits at the first line that is not "FILE CLASS"."""
     if os.path.isdir(path):
         fail("%s: is a folder, not a label file; make one of it: %s" % (path, command(path)))
     labels, data = {}, files.read(path, MOST_BYTES)
@@ -37,7 +38,14 @@ def read(path):
         labels[name] = row[1]
     if not labels:
         fail("%s: holds no labels" % path)
-    return labels, files.sha256(data)
+    warn_unless_utf8(path, labels)
+    return labels, files.sha256("".join("%s %d\n" % pair for pair in sorted(labels.items())).encode("utf-8", "surrogateescape"))
+
+
+def warn_unless_utf8(path, texts):
+    if re.search("[\udc80-\udcff]", " ".join(texts)):
+        warn("%s: is not UTF-8, so its names may not be found or read; if it is GBK: iconv -f GBK -t UTF-8 %s > NEW"
+             % (path, shlex.quote(path)))
 
 
 def split_line(line):
@@ -68,9 +76,10 @@ def missing(labels, names):
 
 
 def read_exclude(path):
-    """({key(image name)} of a list of files or names, one a line, SHA-256 of the list)."""
+    """({key(image name)} of a list of files or names, one a line, or of "FILE CLASS", SHA-256 of the list)."""
     data = files.read(path, MOST_BYTES)
-    names = {key(name_of(line)) for _, line in numbered(data)}
+    rows = [(line, split_line(line)) for _, line in numbered(data)]
+    names = {key(name_of(row[0] if row and row[0].lower().endswith(EXTENSIONS) else line)) for line, row in rows}
     if not names:
         fail("%s: holds no image names" % path)
     return names, files.sha256(data)
@@ -82,6 +91,7 @@ def read_names(path, classes):
     if len(names) != classes or "" in names:
         fail("%s: has %d lines, %d of them empty, the model has %d classes; it needs one name a line"
              % (path, len(names), names.count(""), classes))
+    warn_unless_utf8(path, names)
     return names
 
 

@@ -110,7 +110,9 @@ def find_inputs(text, dtype, shape, model_recipe=None, limit=None, any_layout=Fa
     if whole:
         paths = [os.path.join(text, name) for name in os.listdir(text) if name.endswith(TAKEN)]
         if not paths:
-            fail("%s: no .bin or .npy files in it; imagenet_torch_preprocess.py makes them" % text)
+            shards = sorted(name for name in os.listdir(text) if re.fullmatch("shard[0-9]+_of_[0-9]+", name))
+            fail("%s: no .bin or .npy files in it; %s" % (text, "give one of its folders, %s" % ", ".join(shards) if shards else
+                                                          "imagenet_torch_preprocess.py makes them"))
     paths.sort(key=lambda path: natural(os.path.basename(path)))
     folders = {os.path.dirname(path) or "." for path in paths}
     if len(folders) > 1:
@@ -143,7 +145,8 @@ def read_prepared(folder, paths, whole):
     vouched = {name for name, image in manifest.items() if image.bin_hash}
     odd = sorted(names - vouched) or whole and sorted(set(manifest) - names)
     if odd:
-        fail("%s: its files are not those of its manifest, first %s.bin%s" % (folder, odd[0], REMEDY))
+        fail("%s: its files are not those of its manifest, first %s.bin (a copy may lack hidden files)%s, into another folder"
+             % (folder, odd[0], REMEDY))
     return record, manifest
 
 

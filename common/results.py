@@ -8,7 +8,7 @@ import os
 import re
 
 from common import files, recipe, scores
-from common.command import fail
+from common.command import fail, one_line
 
 SCHEMA = 2  # of a summary
 NOT_RECORDED = "not recorded"
@@ -103,7 +103,10 @@ class Results:
         for result in found:
             other = self.files.setdefault(result.name, result)
             if other is not result:
-                fail("%s and %s: are results of the same image; remove the stale one" % (other.path, result.path))
+                folders = {os.path.basename(os.path.dirname(each.path)) for each in (other, result)}
+                of_devices = len(folders) == 2 and all(name.startswith("device") for name in folders)
+                fail("%s and %s: are results of the same image; %s" % (other.path, result.path, "each device made all images, as "
+                     "ais_bench divides them only with --divide-input" + AGAIN if of_devices else "remove the stale one"))
             if result.outfmt != found[0].outfmt:
                 fail("%s: is no .%s as %s, so of another run; remove the stale ones"
                      % (result.path, found[0].outfmt.lower(), found[0].path))
@@ -185,7 +188,7 @@ class Results:
         try:
             values = scores.decode(data, result.outfmt, self.dtype)
         except ValueError as error:
-            fail("%s: %s%s" % (result.path, error, AGAIN))
+            fail("%s: %s%s" % (result.path, one_line(error, 200), AGAIN))
         if self.classes not in (None, values.size):
             fail("%s: holds %d scores, not %d as %s: it is of another run, or damaged%s" % (
                 result.path, values.size, self.classes, "its summary says" if result.hash else "others", AGAIN))
@@ -271,6 +274,8 @@ def require_same_images(first, second, names):
     """Exit where two Results are known to be of different pictures, or of images prepared otherwise (dtype and layout aside)."""
     if os.path.realpath(first.folder) == os.path.realpath(second.folder):
         fail("%s: would be compared with itself" % first.folder)
+    if first.sha256 and first.sha256 == second.sha256:
+        fail("%s and %s: are of one run (a copy), which would be compared with itself" % (first.folder, second.folder))
     problem = recipe.difference(first.recipe, second.recipe)
     if problem:
         fail("%s and %s: their images were prepared differently (%s)" % (first.folder, second.folder, problem))

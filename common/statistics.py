@@ -5,6 +5,9 @@ import math
 import numpy as np
 
 NORMAL_975 = 1.959964  # 97.5 % quantile of the normal distribution, for two-sided 95 % intervals
+# Judged classes below which nothing is said of the labels: a poor net may take a few classes each for one other as a whole, the
+# more so as neighbours in ImageNet's order are alike.
+ENOUGH_CLASSES = 5
 MLPERF = 0.99  # part of the float model's Top-1 that MLPerf Inference asks of a quantised one
 
 
@@ -53,7 +56,7 @@ def doubt(truth, best, classes):
     """What speaks for labels that count otherwise, where Top-1 is no better than chance, or None; of two arrays of classes."""
     total, chance = len(truth), 100 / classes
     lowest, highest = interval(np.count_nonzero(best == truth), total)
-    if lowest > chance:
+    if lowest > chance or len(np.unique(truth)) < min(ENOUGH_CLASSES, classes):
         return None
     for step, what in ((-1, "count from 1, not from 0"), (1, "are one too low, or the model counts a background class first")):
         shifted = np.count_nonzero(best == truth + step)
@@ -63,7 +66,8 @@ def doubt(truth, best, classes):
     of_truth, of_best = collections.Counter(), collections.Counter()  # the most images of a class that have one guess, and back
     for (label, guess), count in pairs.items():
         of_truth[label], of_best[guess] = max(of_truth[label], count), max(of_best[guess], count)
-    matched = sum(count for (label, guess), count in pairs.items() if count == of_truth[label] == of_best[guess])
+    matches = {guess: count for (label, guess), count in pairs.items() if count == of_truth[label] == of_best[guess]}
+    matched = sum(matches.values())  # a guess once: a net that always says the same is no order
     if total >= 5 * len(of_truth) and 2 * matched >= total and interval(matched, total)[0] > highest:
         return ("Top-1 is at chance, but up to %.2f%% if each class had another number: the labels are in another order than the "
                 "net's, such as the development kit's own, which tools/make_val_label.py puts right" % (100 * matched / total))

@@ -81,6 +81,8 @@ def test_the_same_results_agree_wholly(place):
     place = place[0]
     for name in ("", "_summary.json"):
         (shutil.copy if name else shutil.copytree)(str(place / ("reference" + name)), str(place / ("copy" + name)))
+    with (place / "copy_summary.json").open("a") as summary:
+        summary.write("\n")  # of another run
     process, fidelity = judge(place, "copy")
     assert process.returncode == 0 and fidelity["agrees"] and fidelity["compared"] == IMAGES
     assert (fidelity["top1_agreement"], fidelity["top5_set_agreement"], fidelity["absolute_difference"]) == (100, 100, 0)
@@ -175,6 +177,13 @@ def test_results_are_not_compared_with_themselves(tmp_path):
         assert "with itself" in fails(1, SCRIPT, mine, other)
 
 
+def test_results_are_not_compared_with_their_copy(tmp_path):
+    record(write(tmp_path / "mine", SCORES))
+    shutil.copytree(str(tmp_path / "mine"), str(tmp_path / "copy"))
+    shutil.copy(str(tmp_path / "mine_summary.json"), str(tmp_path / "copy_summary.json"))
+    assert "are of one run (a copy)" in fails(1, SCRIPT, tmp_path / "mine", tmp_path / "copy")
+
+
 @pytest.mark.parametrize("outfmt", ["txt", "npy"])
 def test_formats_may_differ(outfmt, tmp_path):
     process = succeeds(SCRIPT, write(tmp_path / "mine", NEARLY, outfmt), write(tmp_path / "theirs", SCORES))
@@ -185,8 +194,8 @@ def test_the_limit_is_the_callers(tmp_path):
     mine, theirs = write(tmp_path / "mine", NEARLY), write(tmp_path / "theirs", SCORES)
     succeeds(SCRIPT, mine, theirs)
     fails(3, SCRIPT, mine, theirs, "--limit", "0.0001")
-    for limit in ("0", "-1", "nan", "x"):
-        fails(2, SCRIPT, mine, theirs, "--limit", limit)
+    for limit in ("0", "-1", "nan", "x", "500"):
+        assert "is not a number of images" in fails(2, SCRIPT, mine, theirs, "--limit", limit)
 
 
 def test_a_reference_of_some_of_the_images_is_compared_and_counted(tmp_path):

@@ -197,6 +197,32 @@ def test_a_label_outside_the_classes_is_named_even_where_no_result_needs_it(labe
     assert "ILSVRC2012_val_00000999" in sentence and "classes 0 to 19" in sentence and "labels are of another" in sentence
 
 
+@pytest.mark.parametrize("classes, label, said", [
+    (1000, 1000, "the development kit's own numbers, which are in another order and which tools/make_val_label.py with --devkit"),
+    (10, 217, "or ImageNet's numbers and the net's classes its own: tools/make_val_label.py with --own-classes"),
+    (10, 10, "of another data set or count from 1"), (10, 1200, "of another data set or count from 1")])
+def test_labels_beyond_the_classes_are_told_the_likely_reason(classes, label, said, tmp_path):
+    write_result(tmp_path / "result", "a", np.arange(classes))
+    (tmp_path / "val_label.txt").write_text("a.JPEG %d\n" % label)
+    assert said in refused(tmp_path)
+
+
+@pytest.mark.parametrize("outfmt", ["txt", "bin"])
+def test_scores_that_are_all_equal_are_no_result(outfmt, labels, result, tmp_path):
+    shutil.rmtree(str(result))
+    for name in NAMES:
+        write_result(result, name, np.zeros(CLASSES, "<f4"), outfmt)
+    assert "_0.%s: all its scores are equal, 0: the model computed nothing" % outfmt in refused(tmp_path, "--dtype", "float32")
+
+
+def test_class_names_beside_the_labels_that_the_model_has_not_are_warned_of(labels, result, tmp_path):
+    for names, warned in ((20, False), (21, True), (10, False)):  # ten are those of other labels than these, of 20
+        (tmp_path / "class_names.txt").write_text("".join("class %d\n" % number for number in range(names)))
+        process, _ = evaluate(tmp_path)
+        assert ("warning: %s/class_names.txt: names the 21 classes of the labels, but the model has 20" % tmp_path
+                in process.stderr) == warned
+
+
 def test_the_same_image_twice_is_refused_with_both_files(labels, result, tmp_path):
     write_result(result, NAMES[0], SCORES[0], "bin")
     sentence = refused(tmp_path)
@@ -204,6 +230,13 @@ def test_the_same_image_twice_is_refused_with_both_files(labels, result, tmp_pat
     (result / (NAMES[0] + "_0.bin")).unlink()
     write_result(result / "device0", NAMES[5], SCORES[5])
     assert "device0" in refused(tmp_path)
+
+
+def test_two_devices_that_both_made_all_images_are_told_of_divide_input(labels, result, tmp_path):
+    result.rename(tmp_path / "once")
+    for device in ("device0_0", "device1_1"):
+        shutil.copytree(str(tmp_path / "once"), str(result / device))
+    assert "each device made all images, as ais_bench divides them only with --divide-input" in refused(tmp_path)
 
 
 def test_an_image_labelled_twice_is_refused(labels, result, tmp_path):
@@ -261,9 +294,7 @@ def test_windows_line_ends_a_bom_and_folders_before_the_name_are_allowed(labels,
     _, expected = evaluate(tmp_path)
     labels.write_bytes(b"\xef\xbb\xbf" + "".join("n0144/%s.JPEG\t%d\r\n" % pair for pair in zip(NAMES, LABELS)).encode())
     _, content = evaluate(tmp_path)
-    for key in ("labels_sha256", "made_from"):
-        del content[key], expected[key]
-    assert content == expected
+    assert content == expected  # also the SHA-256 of the labels
 
 
 def test_what_the_summary_says_of_the_run_is_taken_over(labels, result, tmp_path):
@@ -277,7 +308,7 @@ def test_what_the_summary_says_of_the_run_is_taken_over(labels, result, tmp_path
     assert (content["precision"], content["batch_size"], content["model"]["sha256"]) == ("fp32", 8, "ab")
     assert content["input"]["path"] == "prep_dataset" and content["device"] == "a CPU, 2 threads" and content["shards"] is None
     assert content["summary_sha256"] == hashlib.sha256(beside.read_bytes()).hexdigest()
-    assert content["labels_sha256"] == hashlib.sha256(labels.read_bytes()).hexdigest()
+    assert content["labels_sha256"] == label_files.read(str(labels))[1]
 
 
 def test_the_json_folder_is_made(labels, result, tmp_path):
@@ -412,10 +443,10 @@ def test_bin_without_a_recorded_type_is_read_as_what_it_is_or_the_type_is_asked_
 
 
 def test_bin_whose_type_nothing_tells_is_asked_for(tmp_path):
-    write_result(tmp_path / "result", "a", np.full(8, 1.0009765625, "<f2"), "bin")  # 0x3c01: as float32 another constant
+    write_result(tmp_path / "result", "a", np.tile([1, 1, 1, 1.0009765625], 4).astype("<f2"), "bin")
     (tmp_path / "val_label.txt").write_text("a.JPEG 0\n")
     assert "may be float32 or float16 or float64; say which: --dtype float32" in refused(tmp_path)
-    assert evaluate(tmp_path, "--dtype", "float16")[1]["classes"] == 8
+    assert evaluate(tmp_path, "--dtype", "float16")[1]["classes"] == 16
 
 
 def test_an_empty_first_result_is_named_and_not_the_labels(labels, result, tmp_path):
@@ -524,11 +555,16 @@ def test_a_calibration_list_whose_names_are_not_found_does_not_vouch_for_anythin
 
 
 def test_names_to_leave_out_that_are_not_there_are_warned_of(labels, result, tmp_path):
-    for names, said in ((["nosuch"], "1 of its 1"), ([NAMES[0], "nosuch"], "1 of its 2")):
-        (tmp_path / "list").write_text("".join(name + "\n" for name in names))
-        process, content = evaluate(tmp_path, "--exclude", tmp_path / "list")
-        assert said + " images have no result here, first nosuch" in process.stderr
-        assert content["images"]["excluded"] == len(names) - 1
+    (tmp_path / "list").write_text(NAMES[0] + "\nnosuch\n")
+    process, content = evaluate(tmp_path, "--exclude", tmp_path / "list")
+    assert "1 of its 2 images have no result here, first nosuch" in process.stderr and content["images"]["excluded"] == 1
+
+
+def test_a_list_to_leave_out_of_which_nothing_is_there_is_an_error_and_labels_may_be_the_list(labels, result, tmp_path):
+    (tmp_path / "list").write_text("nosuch\n")
+    assert "1 of its 1 images have no result here, first nosuch" in refused(tmp_path, "--exclude", tmp_path / "list")
+    (tmp_path / "list").write_text("".join(labels.read_text().splitlines(True)[:50]))
+    assert evaluate(tmp_path, "--exclude", tmp_path / "list")[1]["images"]["excluded"] == 50
 
 
 def test_a_calibration_list_finds_names_with_spaces_before_the_dot(tmp_path):
@@ -710,6 +746,13 @@ def test_gates_pass_and_fail_with_a_line_and_an_exit_code(labels, result, tmp_pa
         fails(2, SCRIPT, result, labels, tmp_path, "r.json", "--min-top1", wrong)
 
 
+def test_a_gate_that_may_be_meant_as_a_share_is_asked_about(labels, result, tmp_path):
+    for option in ("--min-top1", "--min-top5"):
+        process = script(SCRIPT, result, labels, tmp_path, "result.json", option, "0.7")
+        assert "warning: %s 0.7 is 0.7 percent; did you mean 70?" % option in process.stderr
+    assert evaluate(tmp_path, "--overwrite", "--min-top1", "0", "--min-top5", "1")[0].stderr == ""
+
+
 def test_accuracies_stand_as_numbers_beside_the_strings(labels, result, tmp_path):
     _, content = evaluate(tmp_path)
     assert ["%.2f%%" % content["accuracy"]["top%d" % top] for top in range(1, 6)] == accuracies(content)
@@ -842,7 +885,7 @@ def test_made_from_has_the_hash_of_all_that_decides(labels, result, tmp_path):
     summary = record(result)
     made_from = evaluate(tmp_path, "--min-top5", "0")[1]["made_from"]
     assert made_from["summary"] == hashlib.sha256(summary.read_bytes()).hexdigest()
-    assert made_from["labels"] == hashlib.sha256(labels.read_bytes()).hexdigest()
+    assert made_from["labels"] == label_files.read(str(labels))[1]
     assert made_from["options"] == {"expect": None, "dtype": None, "min_top1": None, "min_top5": 0} and made_from["version"]
 
 
@@ -885,6 +928,27 @@ def test_a_poor_model_is_no_reason_to_suspect_the_labels(labels, result, tmp_pat
     for name in NAMES:
         write_result(result, name, np.arange(CLASSES)[::-1])  # always the same class
     assert evaluate(tmp_path)[1]["labels_doubt"] is None
+
+
+@pytest.mark.parametrize("classes, guess", [(1, lambda label: label + 1), (4, lambda label: label - 1 if label else 9),
+                                            (4, lambda label: label + 100), (5, lambda label: 900)])
+def test_labels_are_not_suspected_for_few_classes_or_one_guess(classes, guess, tmp_path):
+    for number, row in enumerate(np.random.RandomState(2).standard_normal((40, 1000)).astype("<f4")):
+        row[guess(number % classes)] += 20
+        write_result(tmp_path / "result", "n%d" % number, row, "bin")
+    (tmp_path / "val_label.txt").write_text("".join("n%d.png %d\n" % (each, each % classes) for each in range(40)))
+    assert evaluate(tmp_path)[1]["labels_doubt"] is None
+
+
+def test_a_part_of_the_classes_is_said_where_the_judged_images_have_no_more(labels, result, tmp_path):
+    process, content = evaluate(tmp_path)
+    assert content["judged_classes"] == content["labelled_classes"] == 20 and "judged images are of" not in process.stdout
+    for name in NAMES[3:]:
+        (result / (name + "_0.txt")).unlink()
+    process, content = evaluate(tmp_path)
+    count = len(set(LABELS[:3]))
+    assert content["judged_classes"] == count
+    assert "the judged images are of %d of the 20 classes that the labels have" % count in process.stdout
 
 
 def test_a_sigmoids_scores_that_text_made_equal_are_refused(tmp_path):

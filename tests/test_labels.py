@@ -1,5 +1,4 @@
 """common/labels.py and common/images.py: which line labels which picture, and what the error says where none does."""
-import hashlib
 import os
 
 import pytest
@@ -29,14 +28,31 @@ def test_labels_of_powershell_are_read(tmp_path):
 def test_every_kind_of_line_end_bom_tabs_and_blank_lines_give_the_same_labels(tmp_path):
     for text in ("a.jpg 5\nb.jpg 12\n", "a.jpg 5\r\nb.jpg 12", "\ufeffa.jpg\t5\r\rb.jpg  12\r", "\n\n a.jpg\t 5 \n\nb.jpg 12\n"):
         assert read(tmp_path, text) == {"a": 5, "b": 12}
-    assert labels.read(str(tmp_path / "labels.txt"))[1] == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_equal_labels_have_one_hash_however_they_are_written(tmp_path):
+    hashes = []
+    for text in ("a.jpg 5\nb.jpg 12\n", "b.jpg 12\r\na.jpg\t5", "val/a.jpg 5\nval\\b.JPEG 12\n", "a.jpg 5\nb.jpg 13\n"):
+        read(tmp_path, text)
+        hashes.append(labels.read(str(tmp_path / "labels.txt"))[1])
+    assert hashes[0] == hashes[1] == hashes[2] != hashes[3]
+
+
+def test_labels_and_class_names_of_another_encoding_are_warned_of(tmp_path, capsys):
+    for function, text in ((labels.read, "\u732b\u72d7.jpg 3\n"), (lambda path: labels.read_names(path, 1), "\u732b\u72d7\n")):
+        for encoding in ("utf-8", "gbk"):
+            (tmp_path / "list").write_bytes(text.encode(encoding))
+            function(str(tmp_path / "list"))
+            warned = capsys.readouterr().err
+            assert warned == "" if encoding == "utf-8" else "is not UTF-8" in warned and "iconv -f GBK" in warned
 
 
 @pytest.mark.parametrize("line, name, label", [
     ("val/n01440764/x.JPEG 0", "x", 0), ("ILSVRC2012_val_00000001 65", "ILSVRC2012_val_00000001", 65),
     ("Screenshot 2024-01-01 at 10.30.12 PM.png 5", "Screenshot 2024-01-01 at 10_30_12 PM", 5),
     ("Screenshot at 10.30.12\u202fPM.png 5", "Screenshot at 10_30_12 PM", 5), ("Dr. Smith 1.jpg 3", "Dr_ Smith 1", 3),
-    ("12.5 inches/a b.jpg 3", "a b", 3), ("img 3 .png 7", "img 3", 7), ("a, b.jpg 3", "a, b", 3), ("x.JPEG.png 1", "x", 1)])
+    ("12.5 inches/a b.jpg 3", "a b", 3), ("img 3 .png 7", "img 3", 7), ("a, b.jpg 3", "a, b", 3), ("x.JPEG.png 1", "x", 1),
+    ("val\\x.JPEG 3", "x", 3)])
 def test_a_file_may_have_folders_spaces_and_dots_and_no_extension(line, name, label, tmp_path):
     assert read(tmp_path, line) == {name: label}
 
@@ -86,6 +102,8 @@ def test_a_list_of_exclusions_may_hold_files_or_names(tmp_path):
     (tmp_path / "list").write_text("val/a.jpg\r\nimg 3 .png\n\nILSVRC2012_val_00000007\n")
     names, _ = labels.read_exclude(str(tmp_path / "list"))
     assert names == {"a", "img 3", "ILSVRC2012_val_00000007"}
+    (tmp_path / "list").write_text("val/a.jpg 65\nDr Smith 1\nb\n")  # labels, and a name that ends in a number
+    assert labels.read_exclude(str(tmp_path / "list"))[0] == {"a", "Dr Smith 1", "b"}
     (tmp_path / "list").write_text("\n")
     assert "holds no image names" in refused(labels.read_exclude, str(tmp_path / "list"))
 

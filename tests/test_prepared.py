@@ -117,6 +117,18 @@ def test_a_folder_that_is_not_as_the_manifest_says_is_refused(prep):
     assert len(find(prep / (SECOND + ".bin")).files) == 1  # what is asked for by name is there
 
 
+def test_a_copy_without_its_manifest_gets_one_advice_from_the_engine_and_the_preprocessing(prep, small):
+    (prep / ".manifest").unlink()
+    sentences = refused(prep), fails(1, "imagenet_torch_preprocess.py", "resnet", small / "val", prep)
+    assert all("a copy may lack hidden files" in sentence and "another folder" in sentence for sentence in sentences)
+
+
+def test_a_folder_of_shards_alone_names_them(prep, tmp_path):
+    (tmp_path / "all").mkdir()
+    prep.rename(tmp_path / "all" / "shard2_of_2")
+    assert "give one of its folders, shard2_of_2" in refused(tmp_path / "all")
+
+
 @pytest.mark.parametrize("change", [lambda record: dict(record, complete=False), lambda record: dict(record, version=1),
                                     lambda record: {"recipe": record["recipe"], "model_type": "resnet"}])
 def test_an_unfinished_folder_and_one_of_another_version_are_refused(prep, change):

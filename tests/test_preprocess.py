@@ -247,6 +247,16 @@ def test_limit_takes_the_first_names_from_class_folders_too(val, tmp_path):
     assert sorted(name[-7:] for name in bins(tmp_path / "prep")) == ["001.bin", "002.bin", "003.bin"]
 
 
+def test_a_limit_that_takes_images_of_few_class_folders_is_warned_of(tmp_path):
+    for number, name in enumerate(("bike", "cup", "dog", "egg")):
+        for path in draw_images(tmp_path / "val" / name, 3, 3 * number):
+            path.rename(path.parent / ("%s_%s" % (name, path.name)))
+    for limit, warned in (("3", True), ("12", False)):
+        process = succeeds(SCRIPT, "resnet", tmp_path / "val", tmp_path / limit, "--limit", limit)
+        assert ("warning: --limit 3: the first names are of 1 of 4 class folders; --sample 3" in process.stderr) == warned
+    assert succeeds(SCRIPT, "resnet", tmp_path / "val" / "cup", tmp_path / "flat", "--limit", "2").stderr == ""
+
+
 def test_a_sample_is_always_the_same_and_of_the_whole_set(val, tmp_path):
     for folder in ("a", "b"):
         succeeds(SCRIPT, "resnet", val, tmp_path / folder, "--sample", "4")

@@ -126,6 +126,16 @@ def test_more_or_fewer_scores_than_the_summary_says_are_named(folder):
     assert "d_0.bin: holds 19 scores, not 20 as its summary says" in refused(folder)
 
 
+def test_a_sentence_about_a_huge_row_is_cut(folder):
+    (folder / "a_0.bin").unlink()
+    (folder / "b b_0.bin").unlink()
+    write_result(folder, "a", SCORES["a"]).write_text("x" * 5000)
+    for name in ("c_1", "d"):
+        (folder / (name + "_0.bin")).unlink()
+    sentence = refused(folder)
+    assert "a_0.txt: holds no row of float32 scores" in sentence and "run the inference again" in sentence and len(sentence) < 600
+
+
 def test_shards_are_one(folder):
     whole = opened(folder)
     in_shards(folder, 2, images={"a": "picture"})

@@ -202,11 +202,20 @@ def test_every_list_that_names_files_gives_the_same_labels(content, tmp_path):
     ("a.jpg 1\na.png 2\n", "would both be called a"), ("a.jpg 1\nb.jpg\n", "line 2"), ("a.jpg 1\nn01440764\n", "line 2"),
     ("a.jpg 1 2\n", "line 1"), ("0\t1.0\t2.0\ta.jpg\n", "line 1"), ("a.jpg,5,3\n", "line 1"),
     ("n01440764 tench\nn01443537 goldfish\n", "line 1"), ("", "is empty"), ("file,class\n", "line 1"),
+    ("file,class\na.jpg,5,3\n", "line 2"), ("a.jpg 1 x\nb.jpg 2\n", "line 1"), ("val_1.JPEG,\nval_2.JPEG,5\n", "line 1"),
     ("0\t0.0\tn01440764/a.jpg\n1\t1.0\tn07880968/b.jpg\n", "its id is ImageNet's class 965"),
     ("a.jpg n00000001\n", "none of ImageNet's 1000"), ("".join("%d.jpg %d\n" % (n, n) for n in range(1, 1001)), "--devkit"),
 ])
 def test_a_list_with_another_line_or_two_classes_for_an_image_is_an_error(content, said, tmp_path):
     assert said in fails(1, SCRIPT, text(tmp_path, content), tmp_path / "l") and not (tmp_path / "l").exists()
+
+
+def test_a_packed_list_is_read_and_another_archive_is_not_the_kit(tmp_path):
+    with gzip.open(str(tmp_path / "val.txt.gz"), "wb") as file:
+        file.write(b"val_1.JPEG 0\nval_2.JPEG 965\n")
+    assert made(tmp_path, tmp_path / "val.txt.gz")[0] == [["val_1.JPEG", 0], ["val_2.JPEG", 965]]
+    archive = pack(folders(tmp_path / "mine", "cat/1.jpg"))
+    assert "so it is not the development kit; unpack any other archive" in fails(1, SCRIPT, archive, tmp_path / "l")
 
 
 def test_numbers_among_themselves_beside_ids_are_taken_when_asked_for(tmp_path):
@@ -222,7 +231,30 @@ def test_own_class_folders_become_classes_in_the_order_of_their_names(tmp_path):
     assert lines == [["a.png", 0], ["b.jpg", 1], ["c.webp", 2]] and "3 images, 3 classes, named in class_names.txt" in said
     assert (tmp_path / "class_names.txt").read_text(encoding="utf-8") == "bike\ncup\n\u00e9clair\n"
     folders(source, "zero/x.txt")
-    assert "its folder zero holds no image" in fails(1, SCRIPT, source, tmp_path / "l")
+    sentence = fails(1, SCRIPT, source, tmp_path / "l")
+    assert "its folder zero holds no image" in sentence and "--classes FILE" in sentence and "remove" not in sentence
+
+
+def test_the_trainings_list_of_classes_numbers_folders_of_which_some_are_empty_or_missing(tmp_path):
+    source = folders(tmp_path / "pictures", "cup/b.jpg", "zero/x.txt", "e\u0301clair/c.webp")
+    (tmp_path / "train").write_bytes("bike\r\ncup\r\nzero\r\n\u00e9clair\r\n".encode())
+    lines, said = made(tmp_path, source, "--classes", tmp_path / "train")
+    assert lines == [["b.jpg", 1], ["c.webp", 3]] and "2 images, 2 of the 4 classes" in said
+    assert (tmp_path / "class_names.txt").read_text(encoding="utf-8") == "bike\ncup\nzero\n\u00e9clair\n"
+    folders(source, "dog/d.jpg")
+    assert "train: has no class dog" in fails(1, SCRIPT, source, tmp_path / "l", "--classes", tmp_path / "train")
+    for classes in ("dog\ncup\ndog\n\u00e9clair\n", "dog\n\ncup\n\u00e9clair\n"):
+        (tmp_path / "train").write_text(classes, encoding="utf-8")
+        assert "twice, or has an empty line" in fails(1, SCRIPT, source, tmp_path / "l", "--classes", tmp_path / "train")
+    fails(2, SCRIPT, source, tmp_path / "l", "--classes", tmp_path / "train", "--devkit", tmp_path)
+
+
+def test_some_of_imagenets_numbered_folders_keep_their_numbers(tmp_path):
+    source = folders(tmp_path / "v2", "83/a.jpg", "264/b.jpg", "327/c.jpg")
+    sentence = fails(1, SCRIPT, source, tmp_path / "labels")
+    assert "if they are ImageNet's, seq 0 999 > FILE and --classes FILE keeps them" in sentence
+    (tmp_path / "numbers").write_text("".join("%d\n" % number for number in range(1000)))
+    assert made(tmp_path, source, "--classes", tmp_path / "numbers")[0] == [["a.jpg", 83], ["b.jpg", 264], ["c.jpg", 327]]
 
 
 def test_own_folders_that_are_numbers_are_refused_until_the_order_is_said(tmp_path):
@@ -238,7 +270,7 @@ def test_own_folders_that_are_numbers_are_refused_until_the_order_is_said(tmp_pa
 
 def test_folders_that_may_be_some_of_imagenets_classes_are_not_numbered_among_themselves_unasked(tmp_path):
     some = folders(tmp_path / "v2", "3/a.jpg", "7/b.jpg")
-    assert "if they are ImageNet's, all 1000 folders tell it" in fails(1, SCRIPT, some, tmp_path / "labels")
+    assert "if they are ImageNet's, seq 0 999" in fails(1, SCRIPT, some, tmp_path / "labels")
     dogs = folders(tmp_path / "dogs", "n02085620-Chihuahua/a.jpg", "n02085782-Japanese_spaniel/b.jpg")
     assert "begin with WordNet ids" in fails(1, SCRIPT, dogs, tmp_path / "labels")
     for source, more in ((some, ("--order", "number")), (dogs, ("--own-classes", "--overwrite"))):
@@ -279,7 +311,7 @@ def test_equal_labels_are_kept_and_others_replaced_only_when_asked_to(tmp_path):
     before = (tmp_path / "labels").stat().st_mtime_ns
     assert made(tmp_path, source)[1].startswith("kept: ") and (tmp_path / "labels").stat().st_mtime_ns == before
     (tmp_path / "labels").write_text("1.jpg 1\n2.jpg 1\n")  # corrected by hand
-    assert "--overwrite" in fails(1, SCRIPT, source, tmp_path / "labels")
+    assert "labels: differs from what would be written now; --overwrite" in fails(1, SCRIPT, source, tmp_path / "labels")
     assert (tmp_path / "labels").read_text() == "1.jpg 1\n2.jpg 1\n"
     assert made(tmp_path, source, "--overwrite")[0] == [["1.jpg", 0], ["2.jpg", 1]]
     (tmp_path / "class_names.txt").write_text("mine\n")

@@ -13,7 +13,8 @@ SOURCE may be
   50 000 WordNet ids, of which line N is that of ILSVRC2012_val_N;
 - the official development kit, packed or unpacked (needs SciPy).
 A WordNet id is the class of its place among ImageNet's sorted 1000, as torchvision has them. Own classes are numbered in the
-order of their sorted names, which go to class_names.txt beside LABELS; with --own-classes WordNet ids are, too.
+order of their sorted names, which go to class_names.txt beside LABELS; with --own-classes WordNet ids are, too. Where pictures
+lack classes that the training had, --classes gives the training's.
 Exit code 0: LABELS is there; 1: not written, the reason is named; 2: wrong usage; 130, 143: stopped.
 """
 import os
@@ -36,7 +37,7 @@ CLASSES, IMAGES = 1000, 50000  # of ImageNet's validation set
 TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"  # of the kit
 WORDNET_ID = re.compile("n[0-9]{8}")
 LARGEST = 64 << 20  # bytes of a text, and of the kit unpacked, which has 4 MB
-NAMES = "class_names.txt"
+IMAGE = re.compile("ILSVRC2012_val_[0-9]|(%s)\\b" % "|".join(map(re.escape, images.EXTENSIONS)), re.I)  # in no header
 OF_IMAGENET = "of ImageNet's 1000 classes, by "
 
 
@@ -66,7 +67,8 @@ def parse_line(line):
 def read_text(data, source):
     """{(folder, file): class as written} of a text's lines."""
     lines = [(number, line, parse_line(line)) for number, line in labels.numbered(data)]
-    if len(lines) > 1 and not lines[0][2] and lines[1][2]:
+    if len(lines) > 1 and not lines[0][2] and not IMAGE.search(lines[0][1]) and (
+            lines[1][2] or not re.search("[0-9]", lines[0][1])):
         del lines[0]  # a header
     bare, rows = bool(lines) and lines[0][2] is not None and not lines[0][2][0], {}
     if bare and len(lines) != IMAGES:
@@ -112,11 +114,13 @@ def read_folder(source):
 
 
 def check_folders(source, own):
-    """Exit for a folder that is no class, and shifts the numbers of all after it; warn of images that are in none."""
+    """Exit for a folder that is no class, and for one that, as the training had it, would shift the numbers of all after it."""
     classes = images.class_folders(source)
     for name in classes:
         if not any(is_image for _, _, is_image in images.list_files(name, source)):
-            advice = images.advice_below(source) or "; remove it, torchvision refuses it, too"
+            advice = images.advice_below(source) or (
+                "; without it, those after it would be numbered otherwise than in a training that had it: give the training's "
+                "classes (LC_ALL=C ls TRAIN > FILE, then --classes FILE)")
             fail("%s: its folder %s holds no image, and each folder is a class%s" % (source, name, advice))
     if len(classes) == 1 and not own:
         fail("%s: has but one class folder; did you mean %s? (--own-classes: no)" % (source, os.path.join(source, classes[0])))
@@ -140,19 +144,27 @@ def read_kit(path):
         paths = [os.path.join(path, *below) for below in (("",), ("data",), ("ILSVRC2012_devkit_t12", "data"))]
         found = [os.path.join(folder, name) for folder in paths for name in (TRUTH, META)]
         return {os.path.basename(file): files.read(file, LARGEST) for file in found if os.path.exists(file)} or None
-    data = files.read(path, LARGEST)
-    if data[:2] != b"\x1f\x8b" and data[257:262] != b"ustar":
+    data = read_packed(path)
+    if data[257:262] != b"ustar":
         return None
     try:
-        if data[:2] == b"\x1f\x8b":  # unpacked here, within bounds: tarfile itself reads headers of any size into memory
-            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(LARGEST + 1)
-        if len(data) > LARGEST:
-            fail("%s: unpacks to more than %d MB; it is not the development kit" % (path, LARGEST >> 20))
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             members = {os.path.basename(member.name): member for member in archive if member.isfile()}
             return {name: archive.extractfile(members[name]).read() for name in (TRUTH, META) if name in members}
-    except (OSError, tarfile.TarError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, tarfile.TarError, EOFError, ValueError) as error:
         return fail("%s: is no tar archive that can be read: %s" % (path, error))
+
+
+def read_packed(path):
+    """The bytes of a file, of a .gz those that are in it: unpacked within bounds, where tarfile reads headers of any size."""
+    data = files.read(path, LARGEST)
+    try:
+        data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(LARGEST + 1) if data[:2] == b"\x1f\x8b" else data
+    except (OSError, EOFError, zlib.error) as error:
+        fail("%s: cannot be unpacked: %s" % (path, error))
+    if len(data) > LARGEST:
+        fail("%s: unpacks to more than %d MB; it is neither labels nor the development kit" % (path, LARGEST >> 20))
+    return data
 
 
 def ids_of_kit(path):
@@ -213,20 +225,27 @@ def number_classes(rows, args):
 
 
 def number_own(written, numbers, args):
-    """number_classes of classes that are numbered among themselves."""
+    """number_classes of classes that are numbered among themselves, or by --classes."""
+    if args.classes:
+        order = [" ".join(line.split()) for line in files.lines_of(files.read(args.classes, LARGEST).rstrip())]
+        by_key = {labels.key(name): number for number, name in enumerate(order)}
+        strange = sorted(name for name in written if labels.key(name) not in by_key)
+        if len(by_key) < len(order) or "" in by_key:
+            fail("%s: names a class twice, or has an empty line" % args.classes)
+        if strange:
+            fail("%s: has no class %s, as %s has" % (args.classes, strange[0], args.source))
+        return {name: by_key[labels.key(name)] for name in written}, "of the %d classes in %s" % (len(order), args.classes), order
     order = sorted(written)
     by_number = sorted(written, key=lambda name: (int(name), name)) if numbers else None
     if args.order == "number" and not numbers:
         fail("%s: --order number, but not all of its classes are numbers" % args.source, code=2)
-    if numbers and order != by_number and not args.order:
-        fail("%s: its classes are numbers: --order name takes them as torchvision's ImageFolder does (%s ...), --order number as "
-             "%s ..." % (args.source, " ".join(order[:3]), " ".join(by_number[:3])))
     from_0_or_1 = set(range(len(numbers))), set(range(1, len(numbers) + 1))
-    if numbers and not (args.order or args.own_classes) and numbers not in from_0_or_1:
-        fail("%s: its classes are the numbers %s ...; if they are ImageNet's, all 1000 folders tell it; own ones are "
-             "counted from 0 with --order name or number" % (args.source, " ".join(map(str, sorted(numbers)[:3]))))
+    if numbers and not args.order and (order != by_number or numbers not in from_0_or_1 and not args.own_classes):
+        fail("%s: its classes are numbers: --order name counts own ones from 0 as torchvision's ImageFolder does (%s ...), "
+             "--order number as %s ...; if they are ImageNet's, seq 0 999 > FILE and --classes FILE keeps them"
+             % (args.source, " ".join(order[:3]), " ".join(by_number[:3])))
     order = by_number if args.order == "number" else order
-    return {name: number for number, name in enumerate(order)}, "classes, named in " + NAMES, order
+    return {name: number for number, name in enumerate(order)}, "classes, named in " + labels.NAMES, order
 
 
 def read_source(args):
@@ -234,12 +253,15 @@ def read_source(args):
     kit = read_kit(args.source)
     if kit is not None:
         args.devkit = args.source
-        return read_text(kit.get(TRUTH) or b"", "%s: its %s" % (args.source, TRUTH))
+        if TRUTH not in kit:
+            fail("%s: holds no %s, so it is not the development kit; unpack any other archive, and give the folder"
+                 % (args.source, TRUTH))
+        return read_text(kit[TRUTH], "%s: its %s" % (args.source, TRUTH))
     if not os.path.isdir(args.source):
-        return read_text(files.read(args.source, LARGEST), args.source)
+        return read_text(read_packed(args.source), args.source)
     rows = read_folder(args.source)
     ids = {pair: name for pair, name in rows.items() if WORDNET_ID.fullmatch(name)}
-    if not ids or args.own_classes:
+    if (not ids or args.own_classes) and not args.classes:
         check_folders(args.source, args.own_classes)
     rows = rows if args.own_classes else ids or rows  # other folders beside ids are no classes
     warn_of_unlabelled(args.source, rows)
@@ -253,25 +275,29 @@ def parse_args():
     parser.add_argument("labels", metavar="LABELS", help="the file to write, for example ImageNet/val_label.txt")
     parser.add_argument("--devkit", metavar="KIT", help="where SOURCE has the development kit's own numbers, 1 to 1000: the kit")
     parser.add_argument("--own-classes", action="store_true", help="number the classes among themselves, WordNet ids, too")
+    parser.add_argument("--classes", metavar="FILE", help="the classes of the net's training, one a line: they number own "
+                        "classes, and some may be missing here")
     parser.add_argument("--order", choices=("name", "number"), help="of own classes that are numbers: 1 10 2, or 1 2 10")
     parser.add_argument("--overwrite", action="store_true", help="replace LABELS that differ")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.own_classes = args.own_classes or bool(args.classes)
+    return args
 
 
 def main():
     args = parse_args()
     if args.devkit and args.own_classes:
-        fail("--devkit and --own-classes: either ImageNet's classes or your own", code=2)
-    if os.path.basename(args.labels) == NAMES:
+        fail("--devkit, and --own-classes or --classes: either ImageNet's classes or your own", code=2)
+    if os.path.basename(args.labels) == labels.NAMES:
         fail("%s: is what the names of the classes are called; choose another name for LABELS" % args.labels, code=2)
-    files.check_output(args.labels, [args.source, args.devkit])
+    files.check_output(args.labels, [args.source, args.devkit, args.classes])
     rows = read_source(args)
     numbers, what, names = number_classes(rows, args)
     lines = []
     for name, (folder, file) in images.name_all(list(rows)).items():
         labelled = file if name == images.name_of(file) else images.labelled_as(folder, file)
         lines.append("%s %d" % (labelled, numbers[rows[folder, file]]))
-    contents, names_path = {args.labels: lines}, os.path.join(os.path.dirname(args.labels), NAMES)
+    contents, names_path = {args.labels: lines}, os.path.join(os.path.dirname(args.labels), labels.NAMES)
     if names is not None:
         contents[names_path] = names
     contents = {path: "".join(" ".join(line.split()) + "\n" for line in lines).encode("utf-8", "surrogateescape")
@@ -280,7 +306,9 @@ def main():
     if names_path in different and os.path.exists(names_path) and not os.path.exists(args.labels):
         fail("%s: holds the class names of other labels; write LABELS into another folder" % names_path)
     for path in different:
-        files.check_output(path, [args.source], lambda path: False, args.overwrite)
+        files.check_output(path, [args.source, args.classes])
+        if os.path.exists(path) and not args.overwrite:
+            fail("%s: differs from what would be written now; --overwrite replaces it" % path)
     files.write_all({path: contents[path] for path in different})
     print("%s%s: %d images, %d %s" % ("" if different else "kept: ", args.labels, len(rows), len(set(rows.values())), what))
 
