@@ -15,9 +15,9 @@ GUIDE_CHIP, GUIDE = "Ascend310P3", {1: 1775.08, 4: 4113.16, 8: 5140.21, 16: 5455
 OF_RUN = ("engine", "device", "model", "vnni")
 OF_SPEED = OF_RUN + ("images_per_second", "images_per_second_interval95", "latency_ms", "h2d_ms", "d2h_ms", "runs",
                      "batch_size_vouched")
-OF_ACCURACY = ("labels", "labels_sha256", "input", "judged", "labelled", "excluded", "results", "classes", "chance_top5", "top1",
-               "top5", "top1_interval95", "top5_interval95", "published", "real", "labels_doubt", "gates", "calibration_shared",
-               "paired", "worst_classes", "mistakes", "wall", "loop")
+OF_ACCURACY = ("labels", "labels_sha256", "input", "judged", "labelled", "excluded", "results", "classes", "labelled_classes",
+               "judged_classes", "chance_top5", "top1", "top5", "top1_interval95", "top5_interval95", "published", "real",
+               "labels_doubt", "gates", "calibration_shared", "paired", "worst_classes", "mistakes", "wall", "loop")
 ROW = OF_SPEED + OF_ACCURACY + ("precision", "batch_size", "dataset", "guide_images_per_second", "fidelity", "failed", "refused")
 FAILED_PURE = "its pure inference failed"  # as run_infer.sh says it; of any other failure the accuracy may be an earlier run's
 SUMMARY = r"(_summary|/\.summary|/sumary)\.json$"

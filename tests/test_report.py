@@ -332,6 +332,12 @@ def test_a_warning_is_of_rows_that_the_report_shows(one):
     assert len(table_of(one, "Accuracy")) == 1 and "equal labels" in succeeds(SCRIPT, one, "--batch-sizes", "1,4").stderr
 
 
+def test_an_accuracy_of_few_of_the_labels_classes_is_warned_of(tmp_path):
+    for judged, warned in ((60, False), (2, True)):
+        said = succeeds(SCRIPT, put(tmp_path / "run", of_result={"judged_classes": judged, "labelled_classes": 1000})).stderr
+        assert ("the judged images are of 2 of the 1000 classes" in said) == warned
+
+
 def test_a_reference_is_another_run_than_this_ones_own_report(one):
     succeeds(SCRIPT, one)
     for reference in (one, one / "report.json"):
