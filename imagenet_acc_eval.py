@@ -327,14 +327,15 @@ def main():
         results.check_target(args.per_class, both, inputs + [args.json], is_our_csv, args.overwrite)
     if args.expect not in (None, len(opened.files)):
         fail("%s: holds results of %d images, expected %d" % (args.result, len(opened.files), args.expect))
-    missing = labels.missing(truth, opened.files)
-    if missing:
-        fail("%s: its image %s has no label in %s" % (opened.files[missing[0]].path, missing[0], args.labels))
-    jobs = [(name, truth[labels.key(name)], real.get(name, ())) for name in opened.files if labels.key(name) not in excluded]
+    keys = {name: labels.key(name) for name in opened.files}
+    missing = next((name for name, key in keys.items() if key not in truth), None)
+    if missing is not None:
+        fail("%s: its image %s has no label in %s" % (opened.files[missing].path, missing, args.labels))
+    jobs = [(name, truth[key], real.get(name, ())) for name, key in keys.items() if key not in excluded]
     if not jobs:
         fail("%s: leaves none of the results to judge" % args.exclude)
     warn_of_arguments(args, truth, classes)
-    not_found = excluded - set(map(labels.key, opened.files))
+    not_found = excluded - set(keys.values())
     # Of an INT8 model a list may have more: what it was calibrated on, of which a part is judged, or none.
     if not_found and (len(not_found) == len(excluded) or opened.run["precision"] != "int8"):
         say = fail if len(not_found) == len(excluded) and opened.run["precision"] != "int8" else warn

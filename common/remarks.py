@@ -39,8 +39,8 @@ def check_rows(run, some):
             run.note("%s", row["labels_doubt"])
         judged, labelled = row["judged_classes"], row["labelled_classes"]
         if judged and 2 * judged < min(row["judged"], labelled):
-            run.note("the judged images are of %s of the %s classes that the labels have, so the accuracy says little of the whole",
-                     judged, labelled)
+            run.note("the judged images are of %s of the %s classes that the labels have, so the accuracy says little of the "
+                     "whole", judged, labelled)
         if row["results"] and row["results"] < row["labelled"]:
             run.note("at batch size %s only %d of %d labelled images have a result; the accuracy is of those alone",
                      row["batch_size"], row["results"], row["labelled"])
