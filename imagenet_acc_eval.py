@@ -27,7 +27,6 @@ from common.command import fail, warn
 
 VERSION = 2  # raised when other figures come of the same inputs
 TOP = 5
-TITLE = "Overall statistical evaluation"  # of the ModelZoo's JSON, which other tools read
 WORST, MISTAKES = 10, 12  # worst classes and wrongly judged images in the JSON
 PER_CLASS = ["class", "name", "images", "top1", "top5"]  # the columns of --per-class
 FLAT = 0.001  # part of the images whose rank TXT's six decimals may leave open
@@ -191,7 +190,7 @@ def csv_of(rows):
 
 def is_our_json(path):
     content = files.peek_json(path)
-    return content.get("title") == TITLE and "schema" in content
+    return content.get("title") == results.TITLE and "schema" in content
 
 
 def is_our_csv(path):
@@ -269,9 +268,8 @@ def say_kept(path):
 def show_gates(gates):
     """A line for each of --min-top1 and --min-top5; returns the exit code."""
     for gate in gates:
-        digits = "%.2f" if "%.2f" % gate["measured"] != "%.2f" % gate["limit"] or gate["passes"] else "%.15g"
-        print("%s: %s %s%% is %s %.15g%%" % ("PASS" if gate["passes"] else "FAIL", gate["name"], digits % gate["measured"],
-                                            "at least" if gate["passes"] else "below", gate["limit"]))
+        verdict, word = ("PASS", "at least") if gate["passes"] else ("FAIL", "below")
+        print("%s: %s %s%% is %s %.15g%%" % (verdict, gate["name"], statistics.gate_figure(gate), word, gate["limit"]))
     return 0 if all(gate["passes"] for gate in gates) else 3
 
 
@@ -342,8 +340,8 @@ def main():
         say("%s: %d of its %d images have no result here, first %s"
             % (args.exclude, len(not_found), len(excluded), min(not_found)))
     figures, table = evaluate(args, opened, baseline, jobs, class_names, truth)
-    content = dict(opened.run, title=TITLE, schema=1, made_from=made_from, shards=opened.shards, summary_sha256=opened.sha256,
-                   labels=args.labels, labels_sha256=labels_sha256, exclude_sha256=exclude_sha256,
+    content = dict(opened.run, title=results.TITLE, schema=1, made_from=made_from, shards=opened.shards,
+                   summary_sha256=opened.sha256, labels=args.labels, labels_sha256=labels_sha256, exclude_sha256=exclude_sha256,
                    calibration_shared=is_calibration_shared(opened, excluded, exclude_sha256),
                    per_class_sha256=files.sha256(table), **figures)
     written = {args.per_class: table} if args.per_class else {}

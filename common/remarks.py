@@ -1,7 +1,7 @@
 """What a reader must know of a report's rows: what does not fit, the verdicts, what fills a dash, the sentence to quote."""
 import os
 
-from common import rows, tables
+from common import rows, statistics, tables
 from common.command import one_line
 from common.rows import UNKNOWN, at, differ, is_int8, precision_of
 from common.words import say
@@ -78,10 +78,8 @@ def verdicts(some, pairs, slowdown):
     for row in some:
         gates += [{"name": "refused", "measured": None, "limit": None, "passes": False, "text": text} for text in row["refused"]]
         for gate in row["gates"]:
-            # Two digits, or more where those two would contradict the verdict.
-            digits = "%.2f" if (round(gate["measured"], 2) >= gate["limit"]) == gate["passes"] else "%.15g"
             gates.append(dict(gate, text=say("%s %s%% is %s %.15g%% (%s, batch size %s)") % (
-                gate["name"], digits % gate["measured"], say("at least" if gate["passes"] else "below"), gate["limit"],
+                gate["name"], statistics.gate_figure(gate), say("at least" if gate["passes"] else "below"), gate["limit"],
                 precision_of(row), tables.figure(row["batch_size"]))))
     gates += [speed_gate(row, other, slowdown) for row, other in pairs if slowdown is not None and other["images_per_second"]]
     for fidelity in tables.fidelities_of(some):

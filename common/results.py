@@ -11,6 +11,7 @@ from common import files, recipe, scores
 from common.command import fail, one_line
 
 SCHEMA = 2  # of a summary
+TITLE = "Overall statistical evaluation"  # of the ModelZoo's JSON of an accuracy, which other tools read
 NOT_RECORDED = "not recorded"
 OF_AIS_BENCH = "ais_bench (version not recorded)"  # of what ais_bench alone wrote
 MOST_BYTES = 1 << 26  # of one image's scores

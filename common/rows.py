@@ -7,7 +7,6 @@ from common import files, inference, prepared, recipe, results
 from common.command import fail
 from common.words import say
 
-TITLE = "Overall statistical evaluation"  # the ModelZoo's, of every result.json
 UNKNOWN = results.NOT_RECORDED
 # images/s on one 310P3 in fp16 by batch size, as the guide's table has them.
 GUIDE_CHIP, GUIDE = "Ascend310P3", {1: 1775.08, 4: 4113.16, 8: 5140.21, 16: 5455.38, 32: 5527.69, 64: 5082.96}
@@ -111,7 +110,7 @@ class Run:
                     summaries[os.path.realpath(path)] = path
             elif is_one(path, r"fidelity(_bs\d+)?\.json$", b'"reference_engine"'):
                 fidelities.append(dict(files.read_json(path), path=path))
-            elif is_one(path, r"result(_.*)?\.json$", TITLE.encode()):
+            elif is_one(path, r"result(_.*)?\.json$", results.TITLE.encode()):
                 self.evaluations.append(self._evaluation(path))
         for path in perf:  # a summary that lies elsewhere, or the folder it is of
             summary = results.find_summary(path) if os.path.isdir(path) else path

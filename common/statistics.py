@@ -23,6 +23,12 @@ def interval(hits, total):
     return [min(100.0, max(0.0, 100 * (share + square / 2 + sign * half) / (1 + square))) for sign in (-1, 1)]
 
 
+def gate_figure(gate):
+    """The percentage that a gate measured, as a text: two digits, or more where those two would contradict the verdict."""
+    short = "%.2f" % gate["measured"]
+    return short if (float(short) >= gate["limit"]) == gate["passes"] else "%.15g" % gate["measured"]
+
+
 def mcnemar(first, second):
     """McNemar's exact two-sided p: twice the binomial tail of the smaller count, in whole numbers."""
     term, tail, total = 1, 0, first + second
