@@ -48,6 +48,8 @@ def check_options(parser, args):
         parser.error("--input and --output are names of folders, not empty (a variable that is not set?)")
     if args.output is None and (args.output_dirname is not None or args.check):
         parser.error("--output_dirname and --check go with --output")
+    if args.limit and not args.input:
+        parser.error("--limit is of the files of --input; for runs of pure inference: --loop")
     name = time.strftime("%Y_%m_%d-%H_%M_%S") if args.output_dirname is None else args.output_dirname
     if os.path.isabs(name) or ".." in name.split(os.sep) or os.path.normpath(name) == ".":
         parser.error("--output_dirname %r names no folder inside --output" % name)

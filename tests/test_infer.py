@@ -751,7 +751,7 @@ WRONG = [
     ["--model", "m", "--warmup_count", "-1"], ["--model", "m", "--seconds", "0"], ["--model", "m", "--seconds", "nan"],
     ["--model", "m", "--seconds", "1", "--loop", "2"], ["--model", "m", "--provider", ","],
     ["--model", "m", "--batchsize", "4097"], ["--model", "m", "--input", "", "--output", "o"], ["--model", "m", "--output", ""],
-    ["--model", "m", "--threads", "99999"]]
+    ["--model", "m", "--limit", "3"], ["--model", "m", "--threads", "99999"]]
 
 
 def test_wrong_usage_exits_with_2():

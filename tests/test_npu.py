@@ -564,7 +564,7 @@ WRONG = [
     ["--device", "x"], ["--device", "0,0"], ["--device", "0,"], ["--loop", "0"], ["--seconds", "nan"],
     ["--seconds", "1", "--loop", "2"], ["--seconds", "1", "--input", "prep_dataset"], ["--outfmt", "CSV"],
     ["--output_dirname", "x"], ["--check"],
-    ["--output", ".", "--output_dirname", ".."], ["--output", ".", "--output_dirname", "/x"], ["--limit", "-1"]]
+    ["--output", ".", "--output_dirname", ".."], ["--output", ".", "--output_dirname", "/x"], ["--limit", "-1"], ["--limit", "3"]]
 
 
 def test_wrong_usage_exits_with_2(house):
