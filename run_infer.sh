@@ -204,7 +204,7 @@ row() {
   stage evaluate "$PYTHON" "${here}imagenet_acc_eval.py" "$folder" "${option[labels]}" "$output" "result$suffix.json" \
     ${more[@]+"${more[@]}"} ${gates[@]+"${gates[@]}"} || { give_up "$precision:$size" "its accuracy cannot be judged" && return; }
   if [ -n "${option[fidelity]}" ] && [ "$precision" = fp32 ]; then
-    stage evaluate "$PYTHON" "${here}compare_scores.py" "$folder" "$output/reference" --json "$output/fidelity$suffix.json" ||
+    stage evaluate "$PYTHON" "${here}compare_scores.py" "$folder" "$output/reference_${option[fidelity]}" --json "$output/fidelity$suffix.json" ||
       { give_up "$precision:$size" "it cannot be compared with the reference" && return; }
   fi
   stage perf "$PYTHON" "$runner" "--model=$model" "${option[runs]}" "--batchsize=$size" --output "$output" \
@@ -236,7 +236,7 @@ main() {
   done
   # ONNX Runtime's results of the first images, to compare an .om's with; one at a time.
   [ -z "${option[fidelity]}" ] || [ -n "$shard" ] || must evaluate "$PYTHON" "${here}onnx_infer.py" --model "$graph" \
-    --input "$prepared${parts[0]}" --output "$output" --output_dirname reference --limit "${option[fidelity]}"
+    --input "$prepared${parts[0]}" --output "$output" --output_dirname "reference_${option[fidelity]}" --limit "${option[fidelity]}"
   [ -z "${option[int8]}" ] || precisions="fp32 int8"
   for precision in $precisions; do
     for size in ${option[batch_sizes]}; do row "$precision" "$size"; done

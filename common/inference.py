@@ -92,6 +92,21 @@ def are_results_kept(args, output, model_sha256, engine, device):
         return kept
 
 
+def require_no_loss(args, output, inputs):
+    """Exit where this run, pure inference or over a part of the images, would replace results that it does not make again.
+
+    A folder of inputs that is fewer now than it was (a picture was removed) is no part.
+    """
+    earlier = {} if args.overwrite else output.earlier() or {}
+    if earlier.get("input"):
+        with files.as_written(output.summary_path):
+            names = {prepared.image_name(info["infiles"][0]) for info in earlier["filesinfo"].values()}
+            again = {each.name for each in inputs.files} if inputs else set()
+            if again < names and (args.limit or args.input != earlier["input"]["path"]):
+                fail("%s: holds the results of %d images, of which this run makes %d; name another --output_dirname, or give "
+                     "--overwrite to replace them all" % (output.folder, len(names), len(again)))
+
+
 # ---- figures ----
 
 def statistics(milliseconds):
