@@ -149,7 +149,7 @@ def test_the_record_beside_it_says_all_that_it_was_made_from(exported, pth):
     assert record["sha256"] == sha256(exported[0]["float32"])
     made_from = record["made_from"]
     assert made_from.pop("packages")[0].startswith("torch " + torch.__version__.split("+")[0])
-    assert made_from == {"version": 2, "weights_sha256": sha256(pth), "weights": None, "opset": 11,
+    assert made_from == {"version": 3, "weights_sha256": sha256(pth), "weights": None, "opset": 11,
                          "recipe": {"dtype": "float32", "layout": "CHW"}}
 
 
@@ -194,6 +194,9 @@ def test_the_average_of_the_weights_is_exported_by_its_name(weights, tmp_path):
         assert printed.startswith(line) and "kept" not in printed
         expected = expected_of(taken, images)
         assert np.abs(scores(tmp_path / "m.onnx", images) - expected).max() <= 1e-4 * np.abs(expected).max()
+        said = properties(tmp_path / "m.onnx")
+        assert said["weights"] == " ".join(["w.pth"] + options[1:])
+        assert (said["weights_sha256"] == sha256(tmp_path / "w.pth")) == (not options)
     assert export(tmp_path / "w.pth", tmp_path / "m.onnx", "--weights", "model_ema", *SMALL).returncode == 1
 
 
@@ -270,7 +273,7 @@ def test_only_regular_files_are_read_and_each_failure_is_a_sentence(no_torch, tm
     (tmp_path / "unreadable.pth").symlink_to("/proc/self/mem")
     with open(str(tmp_path / "huge.pth"), "wb") as file:
         file.truncate(1 << 40)
-    for name, words in (("fifo", "no regular file"), ("folder", "is a folder"), ("device", "no regular file"),
+    for name, words in (("fifo", "no regular file"), ("folder", "no regular file"), ("device", "no regular file"),
                         ("unreadable", "Input/output error"), ("huge", "larger than 1024 MB"),
                         ("a\nb", "no such weight file")):
         process = script(SCRIPT, tmp_path / (name + ".pth"), tmp_path / "m.onnx", env=no_torch, timeout=20)

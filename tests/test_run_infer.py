@@ -288,7 +288,7 @@ def test_paths_with_spaces_quotes_newlines_and_a_leading_dash_work(short_run, ti
     (["--shard", "1/2"], 2, "--stages"), (["--stages", "infer,nonsense"], 2, "nonsense"), (["--dtype", "int4"], 2, "float32"),
     (["--pth", "missing.pth"], 1, "wget"), (["--images", "missing"], 1, "no such folder"),
     (["--labels", "missing"], 1, "No such file"),
-    (["--labels", "."], 1, "is a folder"), (["--engine", "ais_bench"], 1, "ais_bench")])
+    (["--labels", "."], 1, "no regular file"), (["--engine", "ais_bench"], 1, "ais_bench")])
 def test_wrong_usage_and_missing_inputs_are_said_before_any_work(options, code, words, tiny, tmp_path):
     env = dict(ENV, CDPATH="/tmp", ASCEND_SET_ENV="/nonexistent")
     line = ([] if "--demo" in options else data_options(tiny, tmp_path / "o")) + options
