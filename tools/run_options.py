@@ -123,6 +123,10 @@ def parse_args(words):
         parser.error("--loop and --seconds exclude each other")
     if args.max_slowdown is not None and not args.reference:
         parser.error("--max-slowdown needs --reference")
+    own = os.path.join(args.output, "report.json")
+    if args.reference and os.path.realpath(args.reference) in map(os.path.realpath, (args.output, own)):
+        parser.error("--reference %s: is this run's own report, which it replaces; copy it first: cp %s reference.json"
+                     % (args.reference, own))
     if args.shard and set(args.stages.split(",")) - SHARDED:
         parser.error("--shard goes with --stages preprocess,infer")
     args.device = ",".join(map(str, args.device))
