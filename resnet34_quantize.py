@@ -281,7 +281,7 @@ def parse_args():
     add("--images", metavar="N", type=command.whole(), help="images to calibrate on (default: 500, amct: 32)")
     add("--tool", choices=sorted(IMAGES), default="onnxruntime", help="default: %(default)s; amct is for NPUs")
     add("--seed", metavar="N", type=command.whole(0), default=0, help="chooses the images (default: %(default)s)")
-    add("--method", choices=("MinMax", "Entropy", "Percentile"), help="onnxruntime's (default: MinMax)")
+    add("--method", choices=int8.METHODS, help="onnxruntime's (default: MinMax)")
     add("--reduce-range", choices=("auto", "yes", "no"), default="auto",
         help="weights of 7 bits, for x86 without VNNI (default: as this CPU wants it)")
     add("--max-error", metavar="E", type=command.number(0, 100), default=int8.MAX_ERROR,
