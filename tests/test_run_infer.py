@@ -262,7 +262,8 @@ def test_an_int8_model_that_is_refused_gives_up_its_rows_and_the_float_rows_are_
         (folder / "resnet34_int8.onnx").write_text("somebody's")
     process = script("run_infer.sh", *(line + ["--int8", "--calibration-images", "4"] + options))
     assert process.returncode == code and error in process.stderr, process.stdout + process.stderr
-    assert "error: int8, batch size 4: " + ("its model is broken or poor" if code == 3 else "its quantisation failed") in process.stderr
+    reason = "its model is broken or poor" if code == 3 else "its quantisation failed"
+    assert "error: int8, batch size 4: " + reason in process.stderr
     first, given_up = rows_of(folder)
     assert [first] == rows_of(short_run) and (given_up["precision"], given_up["top1"]) == ("int8", None)
     assert " ".join(options) in (folder / "commands.sh").read_text().replace("=", " ")
