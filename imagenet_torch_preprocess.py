@@ -201,6 +201,8 @@ def choose_names(args, found):
         names = sorted(random.Random(0).sample(names, args.sample))
     set_hash = files.xxh(json.dumps(names).encode())
     if args.shard:
+        if args.shard[1] > len(names):
+            fail("%s: %d images are too few for %d shards" % (args.source, len(names), args.shard[1]))
         names = command.block(names, args.shard)
     if args.labels:
         missing = labels.missing(labels.read(args.labels)[0], names)

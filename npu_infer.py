@@ -239,6 +239,7 @@ def run_om(args, model, device, output):
                                       args.limit, takes_any_layout(model))
         prepared.require_content(inputs.files)
     made_from = inference.made_from(args, model.sha256, inputs, ais_bench.versions(), device)
+    inference.require_no_loss(args, output, inputs)
     front = ais_bench.ask_front_end(folder, inputs and len(args.devices) > 1)
     if front.strict:
         ais_bench.check_paths(model.path, folder, inputs)
@@ -273,7 +274,8 @@ def main():
             return 0
         if args.check:
             return 1
-        output.take()
+        if output.take() and inference.are_results_kept(args, output, model.sha256, ais_bench.versions(), device):
+            return output.discard()
         try:
             run_om(args, model, device, output)
         except BaseException:  # also when it is stopped

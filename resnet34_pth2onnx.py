@@ -24,7 +24,7 @@ import warnings
 from common import checkpoint, files, graph, machine, recipe
 from common.command import fail, first_line
 
-VERSION = 2  # raised when the same weights and packages give another graph
+VERSION = 3  # raised when the same weights and packages give another graph, or other metadata_props
 INPUT_NAME, OUTPUT_NAME = "image", "class"  # the guide's atc command names the input in --input_shape="image:..."
 LEAST_OPSET = 7
 PROOF_LIMIT = 1e-3  # of the largest score; seen are 1e-6 to 1e-5
@@ -133,7 +133,7 @@ def main():
         return 0
     if args.check:
         return 1
-    tensors, classes, source = checkpoint.find(args.pth, data, args.weights, made_with)
+    tensors, classes, source, told_by_name = checkpoint.find(args.pth, data, args.weights, made_with)
     torch, torchvision, onnx, onnxruntime = import_packages()
     model = torchvision.models.resnet34(num_classes=classes).eval()
     # They lack num_batches_tracked, which inference never reads, and nothing else.
@@ -142,6 +142,9 @@ def main():
         normalise_pixels(torch, model, made_with)
     proto = onnx.load_model_from_string(export(torch, model, args.opset, made_with))
     name = os.fsencode(os.path.basename(args.pth)).decode("utf-8", "replace")
+    if told_by_name:  # so that it is not taken for the net that the same file gives without --weights
+        name += " " + told_by_name.encode("utf-8", "replace").decode()
+        sha256 = files.sha256(("%s %s" % (sha256, told_by_name)).encode("utf-8", "replace"))
     onnx_bytes = graph.with_properties(proto, {
         "precision": "fp32", "weights": name, "weights_sha256": sha256, "recipe": made_with.as_json(),
         "exporter": "%s, opset %d" % (", ".join(packages), args.opset)})

@@ -257,10 +257,7 @@ def write_model(args, model, data, calibration, names, made_from):
         fail("%s: the quantised model is no ONNX: %s" % (args.int8_onnx, first_line(error)))
     properties = {key: model.metadata[key] for key in graph.CARRIED if key in model.metadata}
     data = graph.with_properties(proto, dict(properties, precision="int8", calibration=calibration))
-    files.begin_recorded(args.int8_onnx, made_from)
-    files.write(args.list, names)
-    files.write(args.int8_onnx, data)
-    files.finish_recorded(args.int8_onnx, made_from, list_sha256=files.sha256(names))
+    files.write_recorded(args.int8_onnx, data, made_from, {args.list: names}, list_sha256=files.sha256(names))
     print("%s: written, %.1f MB (source %.1f MB), calibrated on %d images, see %s" % (
         args.int8_onnx, len(data) / 1e6, len(model.data) / 1e6, calibration["images"], args.list))
 
@@ -284,7 +281,7 @@ def parse_args():
     add("--images", metavar="N", type=command.whole(), help="images to calibrate on (default: 500, amct: 32)")
     add("--tool", choices=sorted(IMAGES), default="onnxruntime", help="default: %(default)s; amct is for NPUs")
     add("--seed", metavar="N", type=command.whole(0), default=0, help="chooses the images (default: %(default)s)")
-    add("--method", choices=("MinMax", "Entropy", "Percentile"), help="onnxruntime's (default: MinMax)")
+    add("--method", choices=int8.METHODS, help="onnxruntime's (default: MinMax)")
     add("--reduce-range", choices=("auto", "yes", "no"), default="auto",
         help="weights of 7 bits, for x86 without VNNI (default: as this CPU wants it)")
     add("--max-error", metavar="E", type=command.number(0, 100), default=int8.MAX_ERROR,
@@ -354,6 +351,10 @@ def main():
     names = sorted(each.name for each in calibrated)
     if shared:
         print("%s: only %d images: calibration, comparison and accuracy share them" % (args.calibration, len(names)))
+    elif len(names) < args.images:
+        print("%s: calibrates on %d of these %d images, not on %d: the others are to compare on%s" % (
+            args.calibration, len(names), len(inputs.files), args.images,
+            ", and AMCT takes batches of %d" % AMCT_BATCH if args.tool == "amct" else ""))
     data, calibration = quantise_and_judge(args, model, calibrated, compared, shared)
     listed = "".join("%s\n" % name for name in names).encode("utf-8", "surrogateescape")
     write_model(args, model, data, dict(calibration, names_sha256=files.sha256(listed)), listed, made_from)

@@ -4,9 +4,8 @@
 #   bash run_infer.sh --demo
 #   bash run_infer.sh --pth resnet34-b627a593.pth --images ImageNet/val --labels ImageNet/val_label.txt
 #
-# Each stage knows itself whether its work is done, so the same line goes on where a run was stopped. tools/run_options.py knows the
-# options (--help shows them). Exit code 0: the report is whole; 1: a stage failed and is named; 2: wrong usage; 3: a verdict against
-# the results; 130, 143: stopped.
+# Each stage knows whether its work is done: the same line goes on where a run was stopped. --help shows the options. Exit code 0:
+# the report is whole; 1: a stage failed and is named; 2: wrong usage; 3: a verdict against the results; 130, 143: stopped.
 # shellcheck disable=SC2015 # in "A && B || fail", fail is meant when either is false, and ends the shell
 set -euo pipefail
 umask 027 # newer ais_bench refuses files that others can write and folders that others can read
@@ -17,9 +16,9 @@ PYTHON=${PYTHON:-python3}    # the Python that CANN came with may have another n
 ALL_STAGES=export,compile,preprocess,infer,evaluate,perf,report
 
 declare -A option=()                                          # of the command line, as tools/run_options.py gives them
-recipe=() gates=() report_options=()                          # options that go on to the scripts as they are
+recipe=() gates=() report_options=() quantization=()          # options that go on to the scripts as they are
 engine="" reason="" soc_version="" om="" output="" shard=""   # which engine and why; the chip; the folder of .om files
-commands=() failed=() verdict="" prepared="" graph="" precisions=fp32 parts=("") uncompiled=""
+commands=() failed=() code=1 verdict="" prepared="" graph="" precisions=fp32 parts=("") uncompiled=""
 # shellcheck source=common/shell.sh
 . "${here:-./}common/shell.sh"
 # shellcheck source=common/cann.sh
@@ -36,19 +35,19 @@ read_options() {
       recipe) recipe+=("$value") ;;
       gate) gates+=("$value") ;;
       report) report_options+=("$value") ;;
+      quantize) quantization+=("$value") ;;
       *) option[$key]=$value ;;
     esac
   done <"$file"
   rm -f -- "$file"
   [ "$status" -eq 0 ] && [ ${#option[@]} -gt 0 ] || exit "$status" # without options it was --help
   output=${option[output]} shard=${option[shard]} soc_version=${option[soc_version]} om=${option[om]} engine=${option[engine]}
+  precisions+=${option[int8]:+ int8}
 }
 
-selected() {
-  [[ ,${option[stages]}, == *",$1,"* ]]
-}
+selected() { [[ ,${option[stages]}, == *",$1,"* ]]; }
 
-# Does a stage that was selected use what this one leaves? Images need no model, and pure inference needs no images.
+# Does a selected stage use what this one leaves? Images need no model, and pure inference needs no images.
 needed() {
   local word users=${ALL_STAGES#*"$1",}
   case $1 in export | compile) users=${users/preprocess,/} ;; *) users=${users/perf,/} ;; esac
@@ -87,41 +86,39 @@ must() {
 
 # give_up PRECISION:SIZE REASON: this row is not whole; the others go on and the exit code will be 1.
 give_up() {
-  failed+=("$1=$2")
-  echo "error: ${1/:/, batch size }: $2; the others go on" >&2
+  local row=$1
+  [ "$engine" = onnxruntime ] || row=${row/fp32/fp16} # which an NPU makes of it
+  failed+=("$row=$2") code=1
+  echo "error: ${row/:/, batch size }: $2; the others go on" >&2
 }
 
-choose_engine() {
-  case $engine in
-    onnxruntime) reason="as asked" ;;
-    ais_bench) can_use_npu "${option[device]}" "$output" "${option[batch_sizes]}" || fail "--engine ais_bench: $reason" ;;
-    auto) ! can_use_npu "${option[device]}" "$output" "${option[batch_sizes]}" || engine=ais_bench ;;
-  esac
-  [ "$engine" != auto ] || engine=onnxruntime
-  [ "$engine" = ais_bench ] || [ -z "$om" ] || fail "--om $om: is for an NPU, but the engine is onnxruntime ($reason)"
-  say "engine: $engine (${reason%%;*})"
-  if [ "$engine" = ais_bench ]; then "$PYTHON" "${here}tools/npu_info.py" --check --quick --device "${option[device]}" || exit 1; fi
+give_up_int8() { # REASON
+  for size in ${option[batch_sizes]}; do give_up "int8:$size" "$1"; done
+  option[int8]=""
 }
 
-exports() { # for ONNX Runtime, for atc, or for the reference that --fidelity compares an .om with
-  [ "$engine" = onnxruntime ] || [ -z "$om" ] || [ -n "${option[fidelity]}" ]
-}
+# For ONNX Runtime, for atc, or for the reference that --fidelity compares an .om with.
+exports() { [ "$engine" = onnxruntime ] || [ -z "$om" ] || [ -n "${option[fidelity]}" ]; }
 
 check_packages() {
-  local modules=(numpy PIL tqdm xxhash)
+  local list=$om/resnet34_int8.onnx.calibration.txt modules=(numpy PIL tqdm xxhash)
   ! selected report || modules+=(matplotlib jinja2)
   if [ "$engine" = onnxruntime ] || [ -n "${option[fidelity]}" ]; then modules+=(onnxruntime onnx); fi
   if exports && selected export; then modules+=(onnxruntime onnx torch torchvision); fi
   "$PYTHON" "${here}tools/run_options.py" --need "${modules[@]}" || exit 1
-  if [ -n "${option[int8]}" ] && [ "$engine" = ais_bench ] && ! command -v amct_onnx >/dev/null; then
-    option[int8]=""
-    for size in ${option[batch_sizes]}; do give_up "int8:$size" "amct_onnx is not found, so there is no INT8 model for the NPU"; done
+  [ -n "${option[int8]}" ] && [ "$engine" = ais_bench ] || return 0
+  if [ -n "$om" ]; then
+    [ -e "$list" ] || ! selected evaluate || fail "$list: no such file; copy it along with the .om files: INT8 is not judged on what it lists"
+  elif ! command -v amct_onnx >/dev/null; then
+    give_up_int8 "amct_onnx is not found, so there is no INT8 model for the NPU"
   fi
 }
 
 preprocess() { # PART FOLDER TYPE [more options]
   local part=$1 folder=$2 type=$3
   shift 3
+  # What may have been removed since is looked at where it is there, and needed by the inference alone.
+  { [ -e "$folder" ] && [ -d "${option[images]}" ]; } || selected "$part" || selected infer || return 0
   [ "$type" = float32 ] || set -- --dtype "$type" "$@"
   must "$part" "$PYTHON" "${here}imagenet_torch_preprocess.py" resnet "${option[images]}" "$folder" --labels "${option[labels]}" \
     ${option[limit]:+--limit "${option[limit]}"} "$@" ${recipe[@]+"${recipe[@]}"}
@@ -133,12 +130,16 @@ export_onnx() { # FILE [--input uint8]
 
 # 64 images more than are calibrated on, to compare the two models on; AMCT advises 16 to 32.
 quantize() { # FLOAT_ONNX TYPE
-  local count=${option[calibration_images]} folder=$output/prep_calibration tool=onnxruntime
+  local count=${option[calibration_images]} folder=$output/prep_calibration tool=onnxruntime status=0
   [ "$2" = float32 ] || folder+=_$2
   [ "$engine" = onnxruntime ] || { tool=amct && count=$((count < 32 ? count : 32)); }
   preprocess export "$folder" "$2" --sample "$((option[calibration_images] + 64))"
-  must export "$PYTHON" "${here}resnet34_quantize.py" "$1" "$output/resnet34_int8.onnx" --calibration "$folder" --tool "$tool" \
-    --images "$count"
+  [ -e "$folder" ] || selected export || return 0
+  stage export "$PYTHON" "${here}resnet34_quantize.py" "$1" "$output/resnet34_int8.onnx" --calibration "$folder" --tool "$tool" \
+    --images "$count" ${quantization[@]+"${quantization[@]}"} || status=$?
+  [ "$status" -ne 2 ] || exit 2
+  [ "$status" -ne 3 ] || { give_up_int8 "its model is broken or poor" && code=3; }
+  [[ $status =~ ^[03]$ ]] || give_up_int8 "its quantisation failed"
 }
 
 compile() { # ONNX
@@ -150,7 +151,7 @@ compile() { # ONNX
   for size in ${option[batch_sizes]}; do
     if "${command[@]}" "$size" --check >/dev/null 2>&1; then done_some=yes; else uncompiled+=" $(basename -- "$1" .onnx)_bs$size.om"; fi
   done
-  [ -n "$done_some" ] || fail "stage compile failed for every batch size (its message is above)"
+  [ -n "$done_some" ] || [ "$1" = "$output/resnet34_int8.onnx" ] || fail "stage compile failed for every batch size (its message is above)"
 }
 
 prepare_models() {
@@ -195,16 +196,17 @@ row() {
   fi
   suffix+=_bs$size folder=$output/result$suffix
   for part in "${parts[@]}"; do
+    [ -e "$prepared$part" ] || selected infer || continue # else the evaluation knows what it judges
     stage infer "$PYTHON" "$runner" --model "$model" --input "$prepared$part" --output "$output" --output_dirname "result$suffix$part" \
       --outfmt "${option[outfmt]}" "${on[@]}" || { give_up "$precision:$size" "its inference failed" && return; }
   done
   [ -z "$shard" ] || return 0
-  [ "$precision" = fp32 ] || more=(--exclude "$output/resnet34_int8.onnx.calibration.txt" --baseline "$output/result_bs$size")
+  [ "$precision" = fp32 ] || more=(--exclude "${om:-$output}/resnet34_int8.onnx.calibration.txt" --baseline "$output/result_bs$size")
   [ ! -e "${option[classes]}" ] || more+=(--classes "${option[classes]}")
   stage evaluate "$PYTHON" "${here}imagenet_acc_eval.py" "$folder" "${option[labels]}" "$output" "result$suffix.json" \
     ${more[@]+"${more[@]}"} ${gates[@]+"${gates[@]}"} || { give_up "$precision:$size" "its accuracy cannot be judged" && return; }
   if [ -n "${option[fidelity]}" ] && [ "$precision" = fp32 ]; then
-    stage evaluate "$PYTHON" "${here}compare_scores.py" "$folder" "$output/reference" --json "$output/fidelity$suffix.json" ||
+    stage evaluate "$PYTHON" "${here}compare_scores.py" "$folder" "$output/reference_${option[fidelity]}" --json "$output/fidelity$suffix.json" ||
       { give_up "$precision:$size" "it cannot be compared with the reference" && return; }
   fi
   stage perf "$PYTHON" "$runner" "--model=$model" "${option[runs]}" "--batchsize=$size" --output "$output" \
@@ -212,7 +214,8 @@ row() {
 }
 
 report() {
-  [ -n "${option[check]}" ] || printf '%s\n' "# what run_infer.sh ran" "${commands[@]}" >"$output/commands.sh"
+  [ -n "${option[check]}" ] || printf '%s\n' "# what run_infer.sh ran" "${commands[@]}" 2>/dev/null >"$output/commands.sh" ||
+    fail "$output/commands.sh: cannot be written (a full disk?)"
   stage report "$PYTHON" "${here}report.py" "$output" --batch-sizes "${option[batch_sizes]}" --precisions "$precisions" \
     ${report_options[@]+"${report_options[@]}"} ${option[quiet]:+--quiet} ${failed[@]+--failed "${failed[@]}"} || exit 1
 }
@@ -231,18 +234,15 @@ main() {
   prepared=$output/prep_dataset
   [ "${option[dtype]}" = float32 ] || prepared+=_uint8
   find_parts
-  for part in "${parts[@]#/shard}"; do
-    preprocess preprocess "$prepared" "${option[dtype]}" ${part:+--shard "${part/_of_//}"}
-  done
+  for part in "${parts[@]#/shard}"; do preprocess preprocess "$prepared" "${option[dtype]}" ${part:+--shard "${part/_of_//}"}; done
   # ONNX Runtime's results of the first images, to compare an .om's with; one at a time.
-  [ -z "${option[fidelity]}" ] || [ -n "$shard" ] || must evaluate "$PYTHON" "${here}onnx_infer.py" --model "$graph" \
-    --input "$prepared${parts[0]}" --output "$output" --output_dirname reference --limit "${option[fidelity]}"
-  [ -z "${option[int8]}" ] || precisions="fp32 int8"
-  for precision in $precisions; do
+  [ -z "${option[fidelity]}" ] || [ -n "$shard" ] || [ ! -e "$prepared" ] || must evaluate "$PYTHON" "${here}onnx_infer.py" --model "$graph" \
+    --input "$prepared${parts[0]}" --output "$output" --output_dirname "reference_${option[fidelity]}" --limit "${option[fidelity]}"
+  for precision in fp32 ${option[int8]:+int8}; do
     for size in ${option[batch_sizes]}; do row "$precision" "$size"; done
   done
   ! selected report || report
-  [ ${#failed[@]} -eq 0 ] || fail "no whole result for $(printf '%s; ' "${failed[@]/=/: }")the report shows dashes there"
+  [ ${#failed[@]} -eq 0 ] || (fail "no whole result for $(printf '%s; ' "${failed[@]/=/: }")a report shows dashes there") || exit "$code"
   [ -z "$verdict" ] || exit 3
 }
 

@@ -47,6 +47,8 @@ parse_args() {
   done
   take_devices
   [[ $shards =~ ^[1-9][0-9]{0,3}$ ]] || wrong_usage "--shards '$shards' is not a number of shards, 1 to 9999"
+  [[ ! " ${options[*]-} " =~ \ --limit[=\ ]([1-9][0-9]{0,8})\  || ${BASH_REMATCH[1]} -ge $shards ]] ||
+    wrong_usage "--shards $shards is more than the ${BASH_REMATCH[1]} images of --limit"
   [ -n "$output" ] || wrong_usage "--output needs a folder"
   case $output in /*) ;; *) output=$PWD/$output ;; esac # the jobs' folder is this one, but a leading dash would be an option
 }
@@ -133,7 +135,8 @@ submit() {
     fail "sbatch refused the job $name (its message is above), so nothing is queued"
   }
   queued+=("$job")
-  said=$(mktemp -- "$logs/.jobs.XXXXXXXX") && printf '%s\n' "${queued[@]}" >"$said" && mv -fT -- "$said" "$logs/jobs"
+  said=$(mktemp -- "$logs/.jobs.XXXXXXXX") && printf '%s\n' "${queued[@]}" >"$said" && mv -fT -- "$said" "$logs/jobs" ||
+    fail "$logs/jobs: cannot be written (the message is above), but jobs ${queued[*]} are queued; to begin anew: scancel ${queued[*]}"
 }
 
 main() {

@@ -54,3 +54,17 @@ can_use_npu() {
   done
   om=$2 reason+="; every .om is in $2 and is taken as it is"
 }
+
+# Settles run_infer.sh's engine, and says why.
+# shellcheck disable=SC2154 # option, output and here are that script's
+choose_engine() {
+  case $engine in
+    onnxruntime) reason="as asked" ;;
+    ais_bench) can_use_npu "${option[device]}" "$output" "${option[batch_sizes]}" || fail "--engine ais_bench: $reason" ;;
+    auto) ! can_use_npu "${option[device]}" "$output" "${option[batch_sizes]}" || engine=ais_bench ;;
+  esac
+  [ "$engine" != auto ] || engine=onnxruntime
+  [ "$engine" = ais_bench ] || [ -z "$om" ] || fail "--om $om: is for an NPU, but the engine is onnxruntime ($reason)"
+  say "engine: $engine (${reason%%;*})"
+  if [ "$engine" = ais_bench ]; then "$PYTHON" "${here}tools/npu_info.py" --check --quick --device "${option[device]}" || exit 1; fi
+}

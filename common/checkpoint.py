@@ -330,7 +330,8 @@ def shown(keys):
 
 
 def find(path, data, name=None, recipe=None):
-    """The ResNet34 in a checkpoint's bytes: ({torchvision's name: float32 array}, number of classes, a line on which it is).
+    """The ResNet34 in a checkpoint's bytes: ({torchvision's name: float32 array}, number of classes, a line on which it is, its
+    name where another, or none, is taken without one, else "").
 
     name: which, where there are several; recipe: what its images are to go through. Exits where there is none, or several.
     """
@@ -347,25 +348,24 @@ def find(path, data, name=None, recipe=None):
         if not candidates:
             fail("%s: %s" % (path, "holds a whole pickled model (%s), which is code; load it where it was made and %s" % (
                 models[0], ADVICE) if models else "holds no state_dict of a ResNet (%s)" % (shown(keys_there) or "no tensors")))
-        chosen, others = choose(path, candidates, name)
+        chosen, others, told_by_name = choose(path, candidates, name)
         require_normalisation(path, chosen, recipe)
         also = "; also there, for --weights: %s" % ", ".join(others) if others else ""
-        return chosen.numbers(path), chosen.classes, chosen.source() + also
+        return chosen.numbers(path), chosen.classes, chosen.source() + also, told_by_name
 
 
 def choose(path, candidates, name):
-    """(the Candidate that is meant, the names of the others that would do)."""
+    """(the Candidate that is meant, the names of the others that would do, its own where it is not the one without a name)."""
     same = {tuple(id(each.tensors[key].storage) for key in each.names): each for each in reversed(candidates) if each.fits}
     fitting = [each for each in candidates if each in same.values()]  # the same tensors under two names are one
     if not fitting:
         best = min(candidates, key=lambda each: sum(map(len, each.problems.values())))
         fail("%s: holds %s, not torchvision's ResNet34: %s" % (path, best.network(), best.refusal()))
-    if name is None:  # an average of the weights stands behind them
-        meant = [each for each in fitting if not re.search(r"(?<![a-z])ema(?![a-z])", each.name.lower())] or fitting
-    else:
-        meant = [each for each in fitting if name in (each.name, each.where, each.prefix[:-1])]
+    # An average of the weights stands behind them.
+    first = [each for each in fitting if not re.search(r"(?<![a-z])ema(?![a-z])", each.name.lower())] or fitting
+    meant = first if name is None else [each for each in fitting if name in (each.name, each.where, each.prefix[:-1])]
     if len(meant) != 1:
         fail("%s: holds %s: %s; choose one with --weights NAME" % (
             path, "several ResNet34s" if meant else "no ResNet34 of the name %s" % name,
             ", ".join(each.name for each in meant or fitting)))
-    return meant[0], [each.name for each in fitting if each is not meant[0]]
+    return meant[0], [each.name for each in fitting if each is not meant[0]], "" if meant == first else meant[0].name

@@ -277,17 +277,17 @@ def record_of(path):
 
 
 def is_recorded(path):
-    """Whether an artefact is what its record says; True, too, where a run was killed while it made it."""
+    """Whether an artefact is what its record says, or what the record's new one was to replace when a run was killed."""
     record = record_of(path)
     if record is None:
         return not os.path.lexists(path) and not os.path.lexists(path + ".json")
-    return not os.path.exists(path) or record["sha256"] in (None, sha256_of(path))
+    return not os.path.exists(path) or record["sha256"] is None or sha256_of(path) in (record["sha256"], record.get("replaced"))
 
 
 def is_kept(path, made_from):
     """Whether an artefact is there as it was made, and was made from just this: nothing is to be done."""
     record = record_of(path)
-    return bool(record and record["sha256"] and record["made_from"] == made_from and os.path.isfile(path) and is_recorded(path))
+    return bool(record and record["made_from"] == made_from and os.path.isfile(path) and record["sha256"] == sha256_of(path))
 
 
 def begin_recorded(path, made_from):
@@ -300,8 +300,11 @@ def finish_recorded(path, made_from, **more):
     write(path + ".json", as_json(dict(more, sha256=sha256_of(path), made_from=made_from), 1))
 
 
-def write_recorded(path, data, made_from, **more):
-    """Write an artefact's bytes and its record; killed at any moment, the next run knows it for its own."""
-    begin_recorded(path, made_from)
-    write(path, data)
-    finish_recorded(path, made_from, **more)
+def write_recorded(path, data, made_from, beside=None, **more):
+    """Write an artefact's bytes, its record, and what else is of its making ({path: bytes}); on a full disk all stays as it was.
+
+    The record comes first, and says what it replaces: killed between the two, the next run knows the old artefact for its own.
+    """
+    replaced = sha256_of(path) if os.path.isfile(path) else None
+    record = as_json(dict(more, sha256=sha256(data), made_from=made_from, replaced=replaced), 1)
+    write_all(dict({path + ".json": record}, **(beside or {}), **{path: data}))

@@ -48,6 +48,8 @@ def check_options(parser, args):
         parser.error("--input and --output are names of folders, not empty (a variable that is not set?)")
     if args.output is None and (args.output_dirname is not None or args.check):
         parser.error("--output_dirname and --check go with --output")
+    if args.limit and not args.input:
+        parser.error("--limit is of the files of --input; for runs of pure inference: --loop")
     name = time.strftime("%Y_%m_%d-%H_%M_%S") if args.output_dirname is None else args.output_dirname
     if os.path.isabs(name) or ".." in name.split(os.sep) or os.path.normpath(name) == ".":
         parser.error("--output_dirname %r names no folder inside --output" % name)
@@ -88,6 +90,21 @@ def are_results_kept(args, output, model_sha256, engine, device):
             output.settle()
             print("kept: %s, %s on %s, of just this model and input" % (output.folder, summary["engine"], summary["device"]))
         return kept
+
+
+def require_no_loss(args, output, inputs):
+    """Exit where this run, pure inference or over a part of the images, would replace results that it does not make again.
+
+    A folder of inputs that is fewer now than it was (a picture was removed) is no part.
+    """
+    earlier = {} if args.overwrite else output.earlier() or {}
+    if earlier.get("input"):
+        with files.as_written(output.summary_path):
+            names = {prepared.image_name(info["infiles"][0]) for info in earlier["filesinfo"].values()}
+            again = {each.name for each in inputs.files} if inputs else set()
+            if again < names and (args.limit or args.input != earlier["input"]["path"]):
+                fail("%s: holds the results of %d images, of which this run makes %d; name another --output_dirname, or give "
+                     "--overwrite to replace them all" % (output.folder, len(names), len(again)))
 
 
 # ---- figures ----

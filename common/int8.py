@@ -23,6 +23,7 @@ MAX_ERROR = 0.5 ** 0.5
 MIN_AGREEMENT = 50.0  # percent; below, most images are given another class than by the source
 MIN_AGREEMENT_IMAGES, MIN_SPREAD_IMAGES = 16, 3  # on fewer these two are no figures
 CHUNK = 8  # images in memory at once
+METHODS = ("MinMax", "Entropy", "Percentile")  # ONNX Runtime's, of calibration
 
 
 # ---- running a model ----

@@ -72,12 +72,19 @@ class Output:
             remove(os.path.join(self.folder, name))
 
     def take(self):
-        """Be the one writer; made for good by publish, given back by discard."""
-        os.makedirs(os.path.dirname(self.folder) or ".", exist_ok=True)
-        os.makedirs(self.partial, 0o750, exist_ok=True)
+        """Be the one writer; made for good by publish, given back by discard. Returns whether another was that until now, and may
+        have published."""
+        was_taken = False
+        while True:
+            os.makedirs(self.partial, 0o750, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                self.held = files.lock(self.partial, LOCK)
+                if os.path.samestat(os.fstat(self.held), os.stat(os.path.join(self.partial, LOCK))):
+                    break
+            was_taken = True
         os.chmod(self.partial, 0o750)  # newer ais_bench writes only where others cannot read
-        self.held = files.lock(self.partial, LOCK)
         self.settle()
+        return was_taken
 
     def resume(self, made_from, afresh=False):
         """Take up the journal of an earlier run that was made from the same, or begin one. self.lines: its batches, whose

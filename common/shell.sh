@@ -70,5 +70,5 @@ take_lock() {
     echo "A stage of a killed run is still at work in $output; waiting for its end." >&2
     flock "$2" "$1"
   fi
-  [ "$2" = -s ] || echo $$ >"$3"
+  [ "$2" = -s ] || echo $$ 2>/dev/null >"$3" || fail "$output: nothing can be written there (a full disk?)"
 }

@@ -58,7 +58,7 @@ def archive(pickled, **more):
 
 def take(content, name=None, **options):
     """(arrays, classes, source) of a checkpoint, given as bytes or as what is to be saved."""
-    return checkpoint.find("w.pth", content if isinstance(content, bytes) else saved(content, **options), name)
+    return checkpoint.find("w.pth", content if isinstance(content, bytes) else saved(content, **options), name)[:3]
 
 
 def refused(content, name=None):
@@ -451,4 +451,4 @@ def test_torch_is_not_imported_to_read_a_checkpoint(weights, tmp_path):
             "print(checkpoint.find('w', open(sys.argv[1], 'rb').read())[1:], 'torch' in sys.modules)")
     printed = subprocess.check_output([sys.executable, "-c", code, str(tmp_path / "w.pth")], cwd=str(REPOSITORY),
                                       encoding="utf-8")
-    assert printed == "(10, 'the whole file') False\n"
+    assert printed == "(10, 'the whole file', '') False\n"

@@ -149,7 +149,7 @@ def test_the_record_beside_it_says_all_that_it_was_made_from(exported, pth):
     assert record["sha256"] == sha256(exported[0]["float32"])
     made_from = record["made_from"]
     assert made_from.pop("packages")[0].startswith("torch " + torch.__version__.split("+")[0])
-    assert made_from == {"version": 2, "weights_sha256": sha256(pth), "weights": None, "opset": 11,
+    assert made_from == {"version": 3, "weights_sha256": sha256(pth), "weights": None, "opset": 11,
                          "recipe": {"dtype": "float32", "layout": "CHW"}}
 
 
@@ -194,6 +194,9 @@ def test_the_average_of_the_weights_is_exported_by_its_name(weights, tmp_path):
         assert printed.startswith(line) and "kept" not in printed
         expected = expected_of(taken, images)
         assert np.abs(scores(tmp_path / "m.onnx", images) - expected).max() <= 1e-4 * np.abs(expected).max()
+        said = properties(tmp_path / "m.onnx")
+        assert said["weights"] == " ".join(["w.pth"] + options[1:])
+        assert (said["weights_sha256"] == sha256(tmp_path / "w.pth")) == (not options)
     assert export(tmp_path / "w.pth", tmp_path / "m.onnx", "--weights", "model_ema", *SMALL).returncode == 1
 
 
@@ -284,7 +287,7 @@ def test_an_earlier_onnx_survives_a_full_disk_and_no_stray_stays(pth, tmp_path):
     sentence = fails(1, SCRIPT, pth, tmp_path / "m.onnx", "--overwrite", *SMALL,
                      preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     assert "m.onnx: File too large" in sentence
-    assert sorted(os.listdir(str(tmp_path))) == ["m.onnx", "m.onnx.json"] and (tmp_path / "m.onnx").read_bytes() == b"earlier"
+    assert os.listdir(str(tmp_path)) == ["m.onnx"] and (tmp_path / "m.onnx").read_bytes() == b"earlier"
 
 
 def test_a_link_is_replaced_and_what_it_names_stays(pth, tmp_path):

@@ -171,6 +171,30 @@ def test_a_run_that_was_killed_while_it_made_an_artefact_leaves_it_ours_and_not_
     assert files.is_recorded(path) and not files.is_kept(path, {"weights": "1"})
 
 
+def test_an_artefact_that_a_full_disk_does_not_take_leaves_the_old_one_kept(tmp_path):
+    path = str(tmp_path / "a.onnx")
+    files.write_recorded(path, b"graph", {"weights": "1"})
+    process = python("files.write_recorded(sys.argv[1], b'x' * 9999, {'weights': '2'}, {sys.argv[1] + '.txt': b'list'})", path,
+                     stderr=subprocess.PIPE, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)))
+    assert b"File too large: '%s'" % os.fsencode(path) in process.communicate()[1] and process.returncode
+    assert files.is_kept(path, {"weights": "1"}) and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("earlier", [b"graph", None])
+def test_a_run_that_was_killed_between_the_record_and_the_artefact_leaves_both_ours_and_not_kept(tmp_path, earlier):
+    path, code = str(tmp_path / "a.onnx"), ("import os\nreplace = os.replace\n"
+        "def once(*paths): replace(*paths); os._exit(9)\n"
+        "os.replace = once\nfiles.write_recorded(sys.argv[1], b'GRAPH', {'weights': '2'})")
+    if earlier:
+        files.write_recorded(path, earlier, {"weights": "1"})
+    assert python(code, path).wait() == 9 and files.record_of(path)["made_from"] == {"weights": "2"}
+    assert files.is_recorded(path) and not any(files.is_kept(path, {"weights": number}) for number in "12")
+    files.write_recorded(path, b"GRAPH", {"weights": "2"})
+    assert files.is_kept(path, {"weights": "2"})
+    (tmp_path / "a.onnx").write_bytes(b"somebody's")
+    assert not files.is_recorded(path)
+
+
 def test_a_json_where_no_artefact_is_is_somebodys(tmp_path):
     (tmp_path / "b.onnx.json").write_text('{"mine": 1}')
     with pytest.raises(Failure, match="b.onnx.json: is there and not of this command's making"):

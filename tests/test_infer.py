@@ -18,6 +18,9 @@ import xxhash
 from conftest import FLOAT_RECIPE, REPOSITORY, command, contents, fails, small_onnx, succeeds, wait_until
 from onnx import TensorProto, helper, numpy_helper
 
+sys.path.insert(0, str(REPOSITORY))
+from common import files
+
 SCRIPT = "onnx_infer.py"
 CLASSES, SIDE = 7, 8
 SAMPLE = 3 * SIDE * SIDE * 4  # bytes
@@ -553,7 +556,7 @@ def test_what_is_no_regular_file_does_not_hang_it(model, inputs, tmp_path):
 def test_a_second_run_replaces_what_its_record_lists_and_nothing_else(finished, model, inputs, tmp_path):
     copied(finished, tmp_path)
     (tmp_path / "in" / "img1.bin").unlink()
-    run(tmp_path, "--outfmt", "TXT")
+    run(tmp_path, "--outfmt", "TXT", "--overwrite")
     assert results_in(tmp_path / "out") == sorted("img%d_0.txt" % number for number in range(2, 11))
     assert sorted(os.listdir(str(tmp_path))) == ["in", "m.onnx", "out", "out_summary.json"]
     (tmp_path / "out" / "mine_0.bin").write_bytes(b"a result by its name only")
@@ -751,7 +754,7 @@ WRONG = [
     ["--model", "m", "--warmup_count", "-1"], ["--model", "m", "--seconds", "0"], ["--model", "m", "--seconds", "nan"],
     ["--model", "m", "--seconds", "1", "--loop", "2"], ["--model", "m", "--provider", ","],
     ["--model", "m", "--batchsize", "4097"], ["--model", "m", "--input", "", "--output", "o"], ["--model", "m", "--output", ""],
-    ["--model", "m", "--threads", "99999"]]
+    ["--model", "m", "--limit", "3"], ["--model", "m", "--threads", "99999"]]
 
 
 def test_wrong_usage_exits_with_2():
@@ -800,6 +803,55 @@ def test_whatever_decides_a_result_makes_it_again(change, finished, tmp_path):
     assert "throughput" in succeeds(SCRIPT, *over(folder, *options)).stdout
     assert (folder / "out" / "img6_0.bin").read_bytes() == (finished / "out" / "img6_0.bin").read_bytes()
     assert ((folder / "out" / "img5_0.bin").read_bytes() == (finished / "out" / "img5_0.bin").read_bytes()) == (change != "input")
+
+
+@pytest.mark.parametrize("given_back", [False, True])
+def test_a_run_that_waited_for_another_keeps_what_that_one_published_or_makes_what_it_gave_back(given_back, finished, tmp_path):
+    partial = tmp_path / ".out.partial"
+    shutil.copytree(str(finished / "out"), str(partial))
+    held = files.lock(str(partial), ".lock")
+    line = ["--model", finished / "m.onnx", "--input", finished / "in", "--output", tmp_path, "--output_dirname", "out"]
+    process = subprocess.Popen(command(SCRIPT, *line, "--threads", "1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    opened = Path("/proc/%d/fd" % process.pid)
+    wait_until(lambda: str(partial / ".lock") in [os.path.realpath(str(link)) for link in opened.iterdir()], process)
+    if given_back:
+        shutil.rmtree(str(partial))
+    else:
+        (partial / ".lock").unlink()
+        partial.rename(tmp_path / "out")
+        shutil.copy(str(finished / "out_summary.json"), str(tmp_path))
+    os.close(held)
+    said, errors = process.communicate()
+    assert process.returncode == 0 and said.startswith(b"kept: ") != given_back, errors
+    assert contents(tmp_path / "out") == contents(finished / "out") and not partial.exists()
+
+
+@pytest.mark.parametrize("options, count", [([], 0), (["--input", "in", "--limit", "4"], 4), (["--input", "some"], 3)])
+def test_results_are_not_replaced_by_pure_inference_or_by_those_of_a_part_of_the_images_without_a_word(
+        options, count, finished, tmp_path):
+    folder = tmp_path / "f"
+    shutil.copytree(str(finished), str(folder))
+    (folder / "some").mkdir()
+    for number in (1, 2, 3):
+        shutil.copy(str(folder / "in" / ("img%d.bin" % number)), str(folder / "some"))
+    line = ["--model", "m.onnx", "--output", ".", "--output_dirname", "out"] + options
+    before = contents(folder / "out")
+    sentence = fails(1, SCRIPT, *line, cwd=str(folder))
+    assert "the results of 10 images, of which this run makes %d; name another --output_dirname" % count in sentence
+    assert contents(folder / "out") == before and not (folder / ".out.partial").exists()
+    succeeds(SCRIPT, *line, "--overwrite", cwd=str(folder))
+    assert len(contents(folder / "out")) == max(count, 1)
+
+
+def test_the_results_of_a_folder_that_lost_a_picture_are_replaced(finished, tmp_path):
+    folder = tmp_path / "f"
+    shutil.copytree(str(finished), str(folder))
+    summary = json.loads((folder / "out_summary.json").read_text())
+    summary["input"]["path"] = str(folder / "in")
+    (folder / "out_summary.json").write_text(json.dumps(summary))
+    (folder / "in" / "img7.bin").unlink()
+    run(folder)
+    assert len(contents(folder / "out")) == 9
 
 
 def test_pure_inference_is_measured_again_with_other_threads_and_on_demand(model, tmp_path):

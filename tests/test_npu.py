@@ -242,6 +242,14 @@ def test_torn_results_are_found_in_every_format(outfmt, infer):
     assert "ILSVRC2012_val_" in infer(1, outfmt=outfmt, STANDIN_FAIL="torn:4")
 
 
+def test_pure_inference_and_a_part_of_the_images_do_not_replace_results_without_a_word(finished, house, tmp_path):
+    copied(finished, tmp_path)
+    before = contents(tmp_path)
+    for options in (USUAL + ["--limit", "4"], USUAL[:2] + USUAL[4:]):
+        sentence = fails(1, SCRIPT, *options, "--output", tmp_path, cwd=str(house), env=dressed(house))
+        assert "the results of 12 images, of which this run makes" in sentence and contents(tmp_path) == before
+
+
 def test_a_failure_keeps_the_good_results_of_before(finished, house, tmp_path):
     copied(finished, tmp_path)
     before = contents(tmp_path)
@@ -564,7 +572,7 @@ WRONG = [
     ["--device", "x"], ["--device", "0,0"], ["--device", "0,"], ["--loop", "0"], ["--seconds", "nan"],
     ["--seconds", "1", "--loop", "2"], ["--seconds", "1", "--input", "prep_dataset"], ["--outfmt", "CSV"],
     ["--output_dirname", "x"], ["--check"],
-    ["--output", ".", "--output_dirname", ".."], ["--output", ".", "--output_dirname", "/x"], ["--limit", "-1"]]
+    ["--output", ".", "--output_dirname", ".."], ["--output", ".", "--output_dirname", "/x"], ["--limit", "-1"], ["--limit", "3"]]
 
 
 def test_wrong_usage_exits_with_2(house):

@@ -273,6 +273,7 @@ def test_shards_are_blocks_of_the_names_and_together_the_whole(val, prep, tmp_pa
     assert {name: data for folder in folders for name, data in bins(folder).items()} == bins(prep)
     assert record(folders[1])["shard"] == [2, 5]
     assert {record(folder)["set_hash"] for folder in folders} == {record(prep)["set_hash"]}
+    assert "too few for 13 shards" in fails(1, SCRIPT, "resnet", val, tmp_path / "parts", "--shard", "1/13")
 
 
 def test_images_without_a_label_are_refused_before_work(val, tmp_path):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -11,7 +12,18 @@ import time
 import numpy as np
 import onnx
 import pytest
-from conftest import FLOAT_RECIPE, IMAGENET_MEAN, IMAGENET_STD, REPOSITORY, UINT8_RECIPE, command, fails, succeeds, wait_until
+from conftest import (
+    FLOAT_RECIPE,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    REPOSITORY,
+    UINT8_RECIPE,
+    command,
+    contents,
+    fails,
+    succeeds,
+    wait_until,
+)
 from onnx import TensorProto, helper, numpy_helper
 
 sys.path.insert(0, str(REPOSITORY))
@@ -357,6 +369,7 @@ def test_with_few_images_half_of_them_or_all_are_calibrated_on_and_it_says_so(tm
     calibration = json.loads(properties(tmp_path / "int8.onnx")["calibration"])
     assert (calibration["images"], calibration["comparison"]["images"], calibration["shared"]) == (chosen, compared, shared)
     assert ("share" in process.stdout) == shared
+    assert shared or "calibrates on %d of these %d images, not on 500" % (chosen, images) in process.stdout
 
 
 @needs_quantisation
@@ -395,6 +408,7 @@ def test_amct_gets_whole_batches_and_its_deploy_model_the_metadata(net):
     process = quantise(net, "--tool", "amct", "--images", "20", env=with_amct(net))
     calibration = json.loads(properties(net / "int8.onnx")["calibration"])
     assert (calibration["tool"], calibration["images"]) == ("amct", 16)
+    assert "calibrates on 16 of these 40 images, not on 20" in process.stdout and "AMCT takes batches of 16" in process.stdout
     assert calibration["comparison"]["model"] == "deploy_model" and calibration["comparison"]["images"] == 20
     assert properties(net / "int8.onnx")["precision"] == "int8" and json.loads(properties(net / "int8.onnx")["recipe"])
     assert "amct_onnx calibration --model" in process.stdout and "--data_types float32" in process.stdout
@@ -518,6 +532,21 @@ def test_images_of_another_layout_with_as_many_bytes_are_refused(net):
     del proto.metadata_props[:]
     onnx.save(proto, str(net / "net.onnx"))
     assert "its recipe is none" in refused(1, net)
+
+
+@needs_quantisation
+def test_a_full_disk_leaves_the_model_and_its_list_as_they_were_and_kept(net):
+    quantise(net, "--images", "20")
+    before = contents(net)
+    limit = (5000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+    code = ("import resnet34_quantize as script\n"
+            "script.quantise_and_judge = lambda args, model, *rest: (model.data, {'images': 3})\n"
+            "script.command.run(script.main)")
+    line = command("resnet34_quantize.py", net / "net.onnx", net / "int8.onnx", "--calibration", net / "prep_dataset")[2:]
+    process = subprocess.run([sys.executable, "-c", code] + line + ["--images", "19"], cwd=str(REPOSITORY), capture_output=True,
+                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    assert process.returncode == 1 and b"int8.onnx: File too large" in process.stderr, process.stderr
+    assert contents(net) == before and quantise(net, "--images", "20").stdout.startswith("kept: ")
 
 
 @needs_quantisation

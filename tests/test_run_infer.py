@@ -252,6 +252,42 @@ def test_uint8_files_give_the_same_results_byte_for_byte_and_int8_is_reported_be
     assert json.loads((folder / "result_int8_bs4.json").read_text())["paired"]["top1"]["lost"] is not None
 
 
+@pytest.mark.skipif(not can_quantize(), reason="this onnxruntime is older than 1.13 and cannot quantise")
+@pytest.mark.parametrize("options, code, error", [
+    (["--method", "Percentile", "--max-error", "0.0", "--min-agreement", "9.0"], 3, "is poor: "),
+    ([], 1, "is there and not of this command's making")])
+def test_an_int8_model_that_is_refused_gives_up_its_rows_and_the_float_rows_are_made(options, code, error, short_run, exported):
+    folder, line = exported
+    if code == 1:
+        (folder / "resnet34_int8.onnx").write_text("somebody's")
+    process = script("run_infer.sh", *(line + ["--int8", "--calibration-images", "4"] + options))
+    assert process.returncode == code and error in process.stderr, process.stdout + process.stderr
+    reason = "its model is broken or poor" if code == 3 else "its quantisation failed"
+    assert "error: int8, batch size 4: " + reason in process.stderr
+    first, given_up = rows_of(folder)
+    assert [first] == rows_of(short_run) and (given_up["precision"], given_up["top1"]) == ("int8", None)
+    assert " ".join(options) in (folder / "commands.sh").read_text().replace("=", " ")
+
+
+def test_the_results_are_judged_and_reported_where_images_and_prepared_folder_were_removed(rerun, tiny, tmp_path):
+    folder, again = rerun
+    rows = rows_of(folder)
+    shutil.rmtree(str(folder / "prep_dataset"))
+    assert done(again("--stages", "perf,report", "--loop", "3")) == ["perf", "report"]
+    again("--stages", "evaluate,perf,report", "--images", tmp_path / "removed", "--min-top1", "1")
+    assert rows_of(folder) == rows
+    sentence = fails(1, "run_infer.sh", *data_options(tiny, folder, "--stages", "infer,report"))
+    assert "have preprocess in --stages" in sentence
+
+
+def test_a_full_disk_is_a_sentence_that_names_the_folder(exported):
+    folder, options = exported
+    (folder / ".lock").unlink()
+    (folder / ".lock").symlink_to("/dev/full")
+    process = script("run_infer.sh", *options)
+    assert process.returncode == 1 and process.stderr == "error: %s: nothing can be written there (a full disk?)\n" % folder
+
+
 def test_two_shards_at_once_and_the_rest_end_with_the_report_of_a_whole_run(short_run, exported):
     folder, options = exported
     succeeds("run_infer.sh", *(options + ["--stages", "export,compile"]))
@@ -282,6 +318,8 @@ def test_paths_with_spaces_quotes_newlines_and_a_leading_dash_work(short_run, ti
 @pytest.mark.parametrize("options,code,words", [
     (["--batch-sizes", ","], 2, "1 4 8"), (["--batch-sizes", "0"], 2, "1 4 8"),
     (["--loop", "3", "--seconds", "2"], 2, "exclude"),
+    (["--reference", "o"], 2, "copy it first: cp"), (["--reference", "o/report.json"], 2, "copy it first: cp"),
+    (["--method", "Guess"], 2, "Entropy"), (["--max-error", "-1"], 2, "from 0 to 100"),
     (["--min-top1", "abc"], 2, "from 0 to 100"), (["--max-slowdown", "10"], 2, "needs --reference"),
     (["--reference", "nothere"], 1, "no report.json"), (["--mean", "1,2"], 2, "R,G,B"), (["--crop", "x"], 2, "whole number"),
     (["--demo", "--pth", "x"], 2, "--demo"), (["--no-such"], 2, "unrecognized"), (["--shard", "3/2"], 2, "K/N"),

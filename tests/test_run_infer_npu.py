@@ -93,7 +93,7 @@ def test_uint8_with_aipp_and_int8_with_amct_run_the_whole_line_on_the_npu(compil
 def test_a_batch_size_that_fails_shows_dashes_and_the_others_still_run(fail, said, kept, compiled, tmp_path):
     (folder, options), expected = compiled, kept[1]
     process = script("run_infer.sh", *(options + ["--batch-sizes", "4 2"]), env=dressed(tmp_path, STANDIN_FAIL=fail))
-    assert process.returncode == 1 and said in process.stderr and "batch size 4" in process.stderr
+    assert process.returncode == 1 and "error: fp16, batch size 4: " in process.stderr and said in process.stderr
     rows = {row["batch_size"]: row for row in rows_of(folder)}
     assert rows[4]["images_per_second"] is None and rows[2]["top1"] == expected["top1"]
     assert (rows[4]["top1"] is None) == (fail != "perf:4")
@@ -153,18 +153,48 @@ def test_when_atc_fails_for_every_batch_size_it_stops_before_the_images(compiled
 
 def test_int8_without_amct_says_so_and_the_float_rows_run(compiled, tmp_path):
     folder, options = compiled
-    env = dressed(tmp_path)
-    bare = tmp_path / "bare"
-    bare.mkdir()
-    for directory in env["PATH"].split(os.pathsep)[:1]:
-        for name in os.listdir(directory):
-            if name != "amct_onnx":
-                (bare / name).symlink_to(os.path.join(directory, name))
-    env["PATH"] = os.pathsep.join([str(bare)] + env["PATH"].split(os.pathsep)[1:])
-    process = script("run_infer.sh", *(options + ["--int8"]), env=env)
+    process = script("run_infer.sh", *(options + ["--int8"]), env=without_amct(tmp_path))
     assert process.returncode == 1 and "amct_onnx is not found" in process.stderr
     rows = {row["precision"]: row for row in rows_of(folder)}
-    assert rows["fp16"]["top1"] is not None
+    assert rows["fp16"]["top1"] is not None and "amct_onnx is not found" in rows["int8"]["failed"]
+
+
+def without_amct(tmp_path):
+    """The environment without the stand-in amct_onnx."""
+    env, bare = dressed(tmp_path), tmp_path / "bare"
+    bare.mkdir()
+    directory, *rest = env["PATH"].split(os.pathsep)
+    for name in set(os.listdir(directory)) - {"amct_onnx"}:
+        (bare / name).symlink_to(os.path.join(directory, name))
+    return dict(env, PATH=os.pathsep.join([str(bare)] + rest))
+
+
+@pytest.mark.parametrize("failing, said, code", [("amct", "amct_onnx ended with exit code 1", 1), ("amct:broken", "is poor", 3)])
+def test_an_int8_model_that_amct_does_not_make_well_gives_up_its_rows_alone(failing, said, code, kept, compiled, tmp_path):
+    (folder, options), env = compiled, dressed(tmp_path, STANDIN_FAIL=failing)
+    process = script("run_infer.sh", *(options + ["--int8", "--calibration-images", "4"]), env=env)
+    assert process.returncode == code and said in process.stderr, process.stdout + process.stderr
+    first, given_up = rows_of(folder)
+    assert (first["top1"], given_up["precision"], given_up["top1"]) == (kept[1]["top1"], "int8", None)
+    assert script("run_infer.sh", *(options + ["--method", "Entropy", "--int8"]), env=dressed(tmp_path)).returncode == 2
+
+
+def test_int8_om_files_that_were_carried_here_need_no_amct_but_the_list_of_their_calibration(compiled, tiny, tmp_path):
+    (folder, options), elsewhere, env = compiled, tmp_path / "om", without_amct(tmp_path)
+    tmp_path.chmod(0o755)
+    options += ["--int8", "--calibration-images", "4", "--stages", "export,compile"]
+    succeeds("run_infer.sh", *options, env=dressed(tmp_path))
+    elsewhere.mkdir(mode=0o750)
+    for path in folder.glob("resnet34*_bs2.om*"):
+        shutil.copy(str(path), str(elsewhere))
+    line = data_options(tiny, tmp_path / "o", "--om", elsewhere, "--int8", "--engine", "ais_bench")
+    sentence = fails(1, "run_infer.sh", *line, env=env)
+    assert "om/resnet34_int8.onnx.calibration.txt: no such file; copy it along" in sentence
+    assert not (tmp_path / "o" / "prep_dataset").exists()
+    shutil.copy(str(folder / "resnet34_int8.onnx.calibration.txt"), str(elsewhere))
+    succeeds("run_infer.sh", *line, env=env)
+    rows = rows_of(tmp_path / "o")
+    assert [(row["precision"], row["judged"]) for row in rows] == [("fp16", 6), ("int8", 3)]
 
 
 def test_without_an_npu_a_plain_sentence_says_why_and_an_explicit_engine_never_falls_back(tiny, tmp_path):

@@ -104,7 +104,9 @@ def test_a_cancelled_task_and_a_failed_one_are_submitted_again_and_only_they(clu
 
 @pytest.mark.parametrize("options,words", [
     (["--demo"], "--shards"), (["--shards", "0", "--demo"], "--shards"), (["--shards", "2", "--stages", "infer"], "itself"),
-    (["--shards", "2", "--no-such-option", "1"], "unrecognized")])
+    (["--shards", "2", "--no-such-option", "1"], "unrecognized"),
+    (["--shards", "9", "--demo", "--limit", "8"], "more than the 8 images"),
+    (["--shards", "9", "--demo", "--limit=8"], "more than the 8 images")])
 def test_wrong_usage_is_said_before_anything_is_submitted(options, words, tmp_path):
     env = dict(os.environ, PYTHON=sys.executable, PATH=str(fake_sbatch(tmp_path)) + ":" + os.environ["PATH"])
     (tmp_path / "o").mkdir()

@@ -14,7 +14,7 @@ import argparse
 import importlib.util
 import re
 
-from common import files, labels, recipe, scores
+from common import files, int8, labels, recipe, scores
 from common.command import fail
 
 STAGES = ["export", "compile", "preprocess", "infer", "evaluate", "perf", "report"]
@@ -88,6 +88,9 @@ def parse_args(words):
     add("--dtype", choices=sorted(recipe.LAYOUTS), default="float32", help="uint8: a quarter of the disk, the same results")
     add("--int8", action="store_true", help="INT8 beside the float model, with what it costs")
     add("--calibration-images", metavar="N", type=command.whole(), help="for INT8 (default: 500; with --demo 16)")
+    add("--method", choices=int8.METHODS, help="of the calibration, ONNX Runtime's (default: MinMax)")
+    add("--max-error", metavar="E", type=command.number(0, 100), help="refuse INT8 that is further off the float model")
+    add("--min-agreement", metavar="P", type=command.number(0, 100), help="refuse INT8 whose Top-1 is another's more often")
     add("--fidelity", metavar="N", type=command.whole(),
         help="compare with ONNX Runtime's results of the first N images, which tells a wrong .om")
     add("--outfmt", choices=scores.FORMATS, default="TXT", help="default: TXT")
@@ -123,6 +126,10 @@ def parse_args(words):
         parser.error("--loop and --seconds exclude each other")
     if args.max_slowdown is not None and not args.reference:
         parser.error("--max-slowdown needs --reference")
+    own = os.path.join(args.output, "report.json")
+    if args.reference and os.path.realpath(args.reference) in map(os.path.realpath, (args.output, own)):
+        parser.error("--reference %s: is this run's own report, which it replaces; copy it first: cp %s reference.json"
+                     % (args.reference, own))
     if args.shard and set(args.stages.split(",")) - SHARDED:
         parser.error("--shard goes with --stages preprocess,infer")
     args.device = ",".join(map(str, args.device))
@@ -173,7 +180,8 @@ def words_of(args):
         if values[field] is not None:
             value = ",".join(map(str, values[field])) if isinstance(values[field], list) else values[field]
             pairs.append(("recipe", "--%s=%s" % (field, value)))
-    for kind, names in (("gate", ("min_top1", "min_top5")), ("report", ("reference", "max_slowdown", "lang"))):
+    for kind, names in (("gate", ("min_top1", "min_top5")), ("report", ("reference", "max_slowdown", "lang")),
+                        ("quantize", ("method", "max_error", "min_agreement"))):
         pairs += [(kind, "--%s=%s" % (name.replace("_", "-"), values[name])) for name in names if values[name] is not None]
     return pairs
 
