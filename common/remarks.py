@@ -130,5 +130,5 @@ def verdict(some):
         if parts and not sentences:
             parts.append(say("with %s on %s") % tuple(fastest[key] or say(UNKNOWN) for key in ("engine", "device")))
         if parts:
-            sentences.append(("INT8: " if is_int8(group[0]) else "") + say(", ").join(parts))
+            sentences.append((say("INT8: ") if is_int8(group[0]) else "") + say(", ").join(parts))
     return one_line(say("; ").join(sentences) or say("Nothing here was measured"), 1000) + say(".")
