@@ -30,6 +30,7 @@ TOP = 5
 WORST, MISTAKES = 10, 12  # worst classes and wrongly judged images in the JSON
 PER_CLASS = ["class", "name", "images", "top1", "top5"]  # the columns of --per-class
 FLAT = 0.001  # part of the images whose rank TXT's six decimals may leave open
+FEW = 9  # classes, of which a net may give all the same score, in fp16
 NO_LABEL = -1  # the rank of --real's labels where there are none
 # What is found of an image. best: the class of the highest score; real: the rank of the best of --real's labels; flat: whether
 # TXT's six decimals leave the rank open; confidence: the largest probability, of wrong images only
@@ -70,7 +71,7 @@ def rank_of(label, row):
 def judge_image(opened, name, label, real):
     """The VERDICT on an image but for "done". label: index of the right score; real: those that --real takes for right."""
     row = opened.scores(name)
-    if row[0] == row[-1] and row.min() == row.max():  # the ends first, which cost nothing
+    if row[0] == row[-1] and len(row) > FEW and row.min() == row.max():  # the ends first, which cost nothing
         fail("%s: all its scores are equal, %g: the model computed nothing, or only zeros were written; compare with "
              "onnx_infer.py" % (opened.files[name].path, scores.as_floats(row)[0]))
     rank, flat = rank_of(label, row)
@@ -341,7 +342,8 @@ def main():
             % (args.exclude, len(not_found), len(excluded), min(not_found)))
     figures, table = evaluate(args, opened, baseline, jobs, class_names, truth)
     content = dict(opened.run, title=results.TITLE, schema=1, made_from=made_from, shards=opened.shards,
-                   summary_sha256=opened.sha256, labels=args.labels, labels_sha256=labels_sha256, exclude_sha256=exclude_sha256,
+                   result=args.result, summary_sha256=opened.sha256, labels=args.labels, labels_sha256=labels_sha256,
+                   exclude_sha256=exclude_sha256,
                    calibration_shared=is_calibration_shared(opened, excluded, exclude_sha256),
                    per_class_sha256=files.sha256(table), **figures)
     written = {args.per_class: table} if args.per_class else {}

@@ -42,6 +42,8 @@ def read_om(path):
     """What run_atc.sh recorded beside the .om, held against its bytes."""
     if not path.endswith(".om"):
         fail("%s: is no .om; run_atc.sh makes it from the .onnx, and onnx_infer.py runs that" % path)
+    if not os.path.lexists(path):
+        fail("%s: no such .om file; run_atc.sh makes it" % path)
     record, said, sha256 = files.record_of(path), path + ".json", files.sha256_of(path)
     if record is None:
         if os.path.lexists(said):
@@ -243,6 +245,8 @@ def run_om(args, model, device, output):
     front = ais_bench.ask_front_end(folder, inputs and len(args.devices) > 1)
     if front.strict:
         ais_bench.check_paths(model.path, folder, inputs)
+        if args.loop > ais_bench.MOST_LOOPS:
+            fail("--loop %d: this ais_bench takes at most %d" % (args.loop, ais_bench.MOST_LOOPS), 2)
     if args.seconds:
         parts, _ = run_ais_bench(args, front, model, inputs, output, WARM_RUNS)
         median = max(float(np.median(part.times)) for part in parts)

@@ -272,6 +272,8 @@ def parse_args():
 def main():
     args = parse_args()
     speak(args.lang)
+    if not os.path.isdir(args.folder):
+        fail("%s: is no folder; give the one with the results" % args.folder)
     paths = [os.path.join(args.folder, name) for name in NAMES]
     content = files.peek_json(paths[0])
     for path in paths:

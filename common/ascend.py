@@ -116,6 +116,8 @@ MESSAGES = [
      "the graph has an operator that this CANN cannot read: export it with resnet34_pth2onnx.py, or install a newer CANN"),
     (r"EE1001.*VISIBLE_DEVICES|invalid device|" + acl("107001|207004"),  # gpustack issue 3352; envref_07_0028
      "there is no such device: --device counts from 0, and within ASCEND_RT_VISIBLE_DEVICES where that is set"),
+    (r"no input for device|get list part failed",  # ais_bench 0.0.2's, and newer ones', own
+     "there are fewer images than devices: name fewer with --device"),
     (r"EL0004|EL0019|EI0007|out of memory|" + acl("200000|207001|207018|24500[02]"),
      "the memory is used up: end what npu-smi info shows on the device, or take another --device or a smaller batch size"),
     (r"EE1015", "the driver is too old for this CANN: upgrade it"),

@@ -81,6 +81,8 @@ def read_with_stat(path, most=LARGEST):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:
             status = os.fstat(descriptor)
+            if stat.S_ISDIR(status.st_mode):
+                raise OSError(errno.EISDIR, "is a folder, not a file")
             if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "is no regular file")
             if status.st_size > most:

@@ -102,7 +102,8 @@ def require_no_loss(args, output, inputs):
         with files.as_written(output.summary_path):
             names = {prepared.image_name(info["infiles"][0]) for info in earlier["filesinfo"].values()}
             again = {each.name for each in inputs.files} if inputs else set()
-            if again < names and (args.limit or args.input != earlier["input"]["path"]):
+            other = not args.input or os.path.realpath(args.input) != os.path.realpath(earlier["input"]["path"])
+            if again < names and (args.limit or other):
                 fail("%s: holds the results of %d images, of which this run makes %d; name another --output_dirname, or give "
                      "--overwrite to replace them all" % (output.folder, len(names), len(again)))
 

@@ -21,7 +21,8 @@ CLASS, WORDNET_ID = re.compile("[0-9]{1,9}"), re.compile("n[0-9]{8}")
 
 
 def read(path):
-    """({key(image name): class}, SHA-256 of these, however written); exits at the first line that is not "FILE CLASS"."""
+    """({key(image name): class}, "sorted:" and the SHA-256 of these, however written); exits at the first line that is not
+    "FILE CLASS"."""
     if os.path.isdir(path):
         fail("%s: is a folder, not a label file; make one of it: %s" % (path, command(path)))
     labels, data = {}, files.read(path, MOST_BYTES)
@@ -39,7 +40,8 @@ def read(path):
     if not labels:
         fail("%s: holds no labels" % path)
     warn_unless_utf8(path, labels)
-    return labels, files.sha256("".join("%s %d\n" % pair for pair in sorted(labels.items())).encode("utf-8", "surrogateescape"))
+    text = "".join("%s %d\n" % pair for pair in sorted(labels.items()))
+    return labels, "sorted:" + files.sha256(text.encode("utf-8", "surrogateescape"))
 
 
 def warn_unless_utf8(path, texts):

@@ -143,10 +143,12 @@ def read_prepared(folder, paths, whole):
     manifest = read_manifest(folder)
     names = {os.path.basename(path)[:-4] for path in paths}
     vouched = {name for name, image in manifest.items() if image.bin_hash}
-    odd = sorted(names - vouched) or whole and sorted(set(manifest) - names)
-    if odd:
+    strange, missing = sorted(names - vouched), sorted(set(manifest) - names) if whole else []
+    if strange:
         fail("%s: its files are not those of its manifest, first %s.bin (a copy may lack hidden files)%s, into another folder"
-             % (folder, odd[0], REMEDY))
+             % (folder, strange[0], REMEDY))
+    if missing:
+        fail("%s: %d files of its manifest are missing, first %s.bin%s" % (folder, len(missing), missing[0], REMEDY))
     return record, manifest
 
 

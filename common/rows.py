@@ -47,6 +47,12 @@ def differ_in_model(first, second):
     return differ(*hashes) if None not in hashes else differ(first["om"], second["om"])
 
 
+def differ_in_labels(first, second):
+    """Whether two rows are known to be judged by different labels; evaluations of before have another hash, the file's."""
+    hashes = [each["labels_sha256"] for each in (first, second)]
+    return differ(*hashes) and len(set(map(len, hashes))) == 1
+
+
 def om_of(row):
     """The name of a row's .om, where its model is recorded and is one."""
     path = at(row, "model.path") or ""
@@ -84,7 +90,7 @@ def json_files(folder):
 
 def is_one(path, pattern, mark):
     """Whether a JSON is of a stage's making: by its name, or by what every such file has in it. Somebody's own is let be."""
-    return bool(re.match(pattern, os.path.basename(path))) or mark in files.read(path)
+    return bool(re.match(pattern, os.path.basename(path))) or os.path.isfile(path) and mark in files.read(path)
 
 
 def hash_of(path):
@@ -132,7 +138,8 @@ class Run:
             for top in ("top1", "top5"):
                 row.update({top: float(content["accuracy"][top]), top + "_interval95": content["interval95"][top]})
             known = content["summary_sha256"]
-            return dict(row, path=path, stem=path[:-len(".json")], worst_classes=content["per_class_worst"],
+            return dict(row, path=path, stem=path[:-len(".json")], result=content.get("result"),
+                        worst_classes=content["per_class_worst"],
                         known=known if isinstance(known, list) else [known],
                         engine=None if row["engine"] == UNKNOWN else row["engine"], **content["images"])
 
@@ -145,6 +152,8 @@ class Run:
                                    for info in (content.get("filesinfo") or {}).values() if info.get("image")}
             summary.update(path=path, sha256=sha256, name=os.path.relpath(path, self.folder), stem=re.sub(SUMMARY, "", path),
                            images_per_second=float(content["throughput"]))
+            if not summary["images_per_second"] > 0:
+                raise ValueError("throughput %s" % content["throughput"])
             return dict(dict.fromkeys(ROW + ("machine", "cpus", "npu", "date")), **summary)
 
     def _of_ais_bench(self, path, content):
@@ -208,8 +217,9 @@ class Run:
         """An evaluation, with what the summary of the results tells, and whether those results are still here (stale)."""
         here = {summary["sha256"]: summary for summary in self.summaries}
         known, summary = set(row["known"]) - {None}, here.get(row["known"][0], {})
-        # Of results without a summary one that lies beside them now tells that another run has put its own there.
-        newer = not known and any(summary["stem"] == row["stem"] for summary in self.summaries)
+        # Another summary where these results lay tells of another run, also where a copy of theirs is kept elsewhere.
+        judged = os.path.basename(os.path.normpath(row["result"] or row["stem"]))
+        newer = any(os.path.basename(each["stem"]) == judged and each["sha256"] not in known for each in self.summaries)
         row = dict(row, stale=newer or bool(known - set(here)), wall=summary.get("wall") if len(known) == 1 else None,
                    loop=summary.get("loop"), om=summary.get("om") or om_of(row))
         by_name = dict(zip(("precision", "batch_size"), of_name(row["path"])))
@@ -239,7 +249,8 @@ class Run:
         row = dict(dict.fromkeys(ROW), worst_classes=[], mistakes=[], gates=[], failed=failed, refused=[])
         if judged and judged["stale"]:
             row["refused"].append(say("%s: judged results whose summary is not here any more, so it is not shown as this run's; "
-                                      "judge those that are here, or copy that summary here") % os.path.basename(judged["path"]))
+                                      "judge those that are here, copy that summary here, or move this file away")
+                                  % os.path.basename(judged["path"]))
         elif judged and failed in (None, FAILED_PURE):
             row.update({what: judged[what] for what in OF_RUN + OF_ACCURACY})
             row["dataset"] = self.dataset or at(row, "input.source") or at(row, "input.path")
@@ -285,7 +296,7 @@ class Run:
             if len(values) > 1:
                 self.note("the stages did not run with one %s: %s; make them again with one", say(what), with_files(values))
         judged = [row for row in self.rows if row["top1"] is not None]
-        if any(differ(row["labels_sha256"], judged[0]["labels_sha256"]) for row in judged):
+        if any(differ_in_labels(row, judged[0]) for row in judged):
             self.note("the rows were not judged by equal labels, so their accuracies cannot be compared; judge them all again")
         if any(differ_in_images(row, judged[0]) for row in judged):
             self.note("the rows are not all of the same images prepared alike, so their accuracies cannot be compared; infer "

@@ -62,8 +62,7 @@ def decode(data, outfmt, dtype=None):
         raise ValueError("holds no row of %s scores: %s" % (dtype or "float32", error)) from None
     if scores.size < 2:
         raise ValueError("holds %d scores" % scores.size)
-    # The sum alone tells mostly: one pass in place of two.
-    if scores.dtype.kind == "f" and not np.isfinite(np.add.reduce(scores)) and not np.isfinite(scores).all():
+    if scores.dtype.kind == "f" and not np.isfinite(scores).all():
         raise ValueError("holds NaN or infinite scores")
     return scores
 
@@ -94,7 +93,10 @@ def _plausible(rows, dtype):
 
 
 def _parse_npy(data, dtype):
-    values = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    file = io.BytesIO(data)
+    values = np.lib.format.read_array(file, allow_pickle=False)
+    if file.read(1):
+        raise ValueError("there is more behind its array")
     if values.dtype.kind != "f" or not values.shape or values.shape[-1] != values.size:
         raise ValueError("%s of shape %s by its header" % (values.dtype, values.shape))
     if dtype and values.dtype.name != dtype:

@@ -3,7 +3,7 @@ import os
 import re
 
 from common.command import one_line
-from common.rows import UNKNOWN, at, differ, differ_in_images, is_int8, precision_of, recipe_of, with_files
+from common.rows import UNKNOWN, at, differ, differ_in_images, differ_in_labels, is_int8, precision_of, recipe_of, with_files
 from common.words import say
 
 PERCENT = "%.2f%%"
@@ -74,8 +74,8 @@ def common(rows):
     above, own, judged = [], [], [row for row in rows if row["top1"] is not None]
     columns = [("Engine", lambda row: row["engine"]), ("Device", lambda row: row["device"]), ("Model", model),
                ("Data set", lambda row: row["dataset"]), ("Preprocessing", preprocessing), ("Images", images)]
-    if any(differ(row["labels_sha256"], judged[0]["labels_sha256"]) for row in judged):
-        columns.append(("Labels", lambda row: row["labels"] and "%s (%s)" % (row["labels"], row["labels_sha256"][:8])))
+    if any(differ_in_labels(row, judged[0]) for row in judged):
+        columns.append(("Labels", lambda row: row["labels"] and "%s (%s)" % (row["labels"], row["labels_sha256"][-8:])))
     if any(differ_in_images(row, judged[0]) for row in judged):
         columns.append(("Contents of the images", lambda row: (at(row, "input.images_hash") or UNKNOWN)[:12]))
     for heading, value in columns:

@@ -8,6 +8,8 @@ REAL = [
     ("EC0010: Failed to import Python module [AttributeError: `np.float_` was removed in the NumPy 2.0 release.].",
      "numpy 2"),
     ("TypeError: cannot pickle 'FrameLocalsProxy' object", "too new"),
+    ("RuntimeError: no input for device 1", "fewer images than devices"),
+    ("OverflowError: get list part failed", "fewer images than devices"),
     ("E40020: Failed to import Python module [ModuleNotFoundError: No module named 'sympy'.].", "cannot import a Python module"),
     ("ModuleNotFoundError: No module named 'decorator'", "requirements-ascend.txt"),
     ("ModuleNotFoundError: No module named 'aclruntime'", "msit install benchmark"),

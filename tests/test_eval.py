@@ -1061,7 +1061,7 @@ def test_a_folder_that_was_carried_by_tar_is_judged_and_kept(labels, result, tmp
     assert "kept: " in succeeds(SCRIPT, there / "result", there / "val_label.txt", there, "kept.json").stdout
     succeeds(SCRIPT, there / "result", there / "val_label.txt", there, "kept.json", "--overwrite")
     again = json.loads((there / "kept.json").read_text())
-    assert again == dict(expected, labels=str(there / "val_label.txt"))
+    assert again == dict(expected, labels=str(there / "val_label.txt"), result=str(there / "result"))
 
 
 def test_names_from_a_mac_find_their_labels(tmp_path):

@@ -273,7 +273,7 @@ def test_only_regular_files_are_read_and_each_failure_is_a_sentence(no_torch, tm
     (tmp_path / "unreadable.pth").symlink_to("/proc/self/mem")
     with open(str(tmp_path / "huge.pth"), "wb") as file:
         file.truncate(1 << 40)
-    for name, words in (("fifo", "no regular file"), ("folder", "no regular file"), ("device", "no regular file"),
+    for name, words in (("fifo", "no regular file"), ("folder", "is a folder"), ("device", "no regular file"),
                         ("unreadable", "Input/output error"), ("huge", "larger than 1024 MB"),
                         ("a\nb", "no such weight file")):
         process = script(SCRIPT, tmp_path / (name + ".pth"), tmp_path / "m.onnx", env=no_torch, timeout=20)

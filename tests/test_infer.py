@@ -880,3 +880,12 @@ def test_every_batch_is_looked_at_for_scores_that_text_would_flatten(tmp_path):
         (tmp_path / "in" / ("%d.bin" % number)).write_bytes(image.astype("<f4").tobytes())
     text, binary = one_after_another(over(tmp_path, "--outfmt", "TXT"), over(tmp_path, "--outfmt", "BIN"))
     assert text[0] == 1 and "flattens into ties" in text[1] and binary[0] == 0
+
+
+@pytest.mark.parametrize("spelling", ["in/", "../{}/in"])
+def test_a_folder_of_inputs_that_lost_one_is_the_same_folder_however_it_is_spelt(spelling, model, inputs, tmp_path):
+    succeeds(SCRIPT, *over(tmp_path))
+    (tmp_path / "in" / "img3.bin").unlink()
+    folder = str(tmp_path) + "/" + spelling.format(tmp_path.name)
+    succeeds(SCRIPT, *over(tmp_path, "--input", folder))
+    assert len(summary_of(tmp_path)["filesinfo"]) == 9

@@ -113,7 +113,7 @@ def test_a_folder_that_is_not_as_the_manifest_says_is_refused(prep):
     assert "first stranger.bin" in refused(prep)
     (prep / "stranger.bin").unlink()
     (prep / (FIRST + ".bin")).unlink()
-    assert "its files are not those of its manifest, first %s" % FIRST in refused(prep)
+    assert "1 files of its manifest are missing, first %s" % FIRST in refused(prep)
     assert len(find(prep / (SECOND + ".bin")).files) == 1  # what is asked for by name is there
 
 

@@ -311,7 +311,32 @@ def test_float_and_int8_are_two_rows_also_where_only_one_half_is_recorded(by_han
 def test_an_evaluation_of_one_folder_is_no_other_runs_because_a_folder_of_its_name_lies_there(one):
     (one / "result_bs1_summary.json").rename(one / "result_cpu_summary.json")
     write(one / "result_bs1_summary.json", summary(pure=False, pid=2))
+    write(one / "result_bs1.json", dict(json.loads((one / "result_bs1.json").read_text()), result="./result_cpu/"))
     assert "67.19%" in succeeds(SCRIPT, one).stdout
+
+
+def test_a_copy_of_an_earlier_runs_summary_does_not_vouch_for_the_folder_that_was_judged(one):
+    shutil.copy(str(one / "result_bs1_summary.json"), str(one / "result_bs1_old_summary.json"))
+    write(one / "result_bs1_summary.json", summary(pure=False, pid=2))
+    process = script(SCRIPT, one)
+    assert process.returncode == 3 and "67.19%" not in process.stdout
+
+
+def test_a_hash_of_the_label_file_as_earlier_evaluations_have_it_is_no_difference(one, tmp_path):
+    old = put(tmp_path / "old", of_result={"labels_sha256": "sorted:" + "e" * 64})
+    assert succeeds(SCRIPT, one, "--reference", old).stderr == ""
+
+
+def test_folders_and_dangling_links_called_json_are_let_be(one):
+    (one / "backup.json").mkdir()
+    (one / "gone.json").symlink_to("nowhere")
+    (one / "x_summary.json").mkdir()
+    succeeds(SCRIPT, one)
+
+
+def test_a_throughput_of_nothing_is_refused(one):
+    write(one / "perf_bs8_summary.json", plain(8, 5140.0, throughput=0.0))
+    assert "perf_bs8_summary.json: is not as the stage that makes it writes it" in fails(1, SCRIPT, one)
 
 
 def test_a_failed_int8_row_leaves_a_row_of_unknown_precision_as_it_is(one):
@@ -367,7 +392,7 @@ def test_a_batch_size_of_the_reference_that_is_missing_here_is_said(one, tmp_pat
 
 def test_a_folder_without_results_says_what_is_missing(tmp_path):
     assert "holds no result.json" in fails(1, SCRIPT, tmp_path)
-    assert "its folder does not exist" in fails(1, SCRIPT, tmp_path / "gone")
+    assert "is no folder" in fails(1, SCRIPT, tmp_path / "gone")
 
 
 def test_the_guides_figure_stands_beside_a_resnet34_on_one_chip_of_its_kind_alone(tmp_path):

@@ -311,7 +311,8 @@ def test_equal_labels_are_kept_and_others_replaced_only_when_asked_to(tmp_path):
     before = (tmp_path / "labels").stat().st_mtime_ns
     assert made(tmp_path, source)[1].startswith("kept: ") and (tmp_path / "labels").stat().st_mtime_ns == before
     (tmp_path / "labels").write_text("1.jpg 1\n2.jpg 1\n")  # corrected by hand
-    assert "labels: differs from what would be written now; --overwrite" in fails(1, SCRIPT, source, tmp_path / "labels")
+    sentence = fails(1, SCRIPT, source, tmp_path / "labels")
+    assert "differs from what would be written now; name another file, or --overwrite" in sentence
     assert (tmp_path / "labels").read_text() == "1.jpg 1\n2.jpg 1\n"
     assert made(tmp_path, source, "--overwrite")[0] == [["1.jpg", 0], ["2.jpg", 1]]
     (tmp_path / "class_names.txt").write_text("mine\n")

@@ -308,7 +308,7 @@ def main():
     for path in different:
         files.check_output(path, [args.source, args.classes])
         if os.path.exists(path) and not args.overwrite:
-            fail("%s: differs from what would be written now; --overwrite replaces it" % path)
+            fail("%s: is there, and differs from what would be written now; name another file, or --overwrite" % path)
     files.write_all({path: contents[path] for path in different})
     print("%s%s: %d images, %d %s" % ("" if different else "kept: ", args.labels, len(rows), len(set(rows.values())), what))
 

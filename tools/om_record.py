@@ -112,7 +112,7 @@ def main():
         parser.add_argument("--" + name)
     for name in "aipp overwrite check".split():
         parser.add_argument("--" + name, action="store_true")
-    end = sys.argv.index("--")  # behind it stand atc's own options
+    end = (sys.argv + ["--"]).index("--")  # behind it stand atc's own options
     args = parser.parse_args(sys.argv[1:end])
     args.options, args.soc_version = sys.argv[end + 1:], args.soc_version or None
     model = graph.Graph(args.onnx)
