@@ -42,6 +42,7 @@ def serve(modules):
                 traceback.print_exc()
                 code = 1
             sys.stdout.flush()
+            sys.stderr.flush()
             os._exit(code)  # what the libraries do at the end waits for threads that a fork has not got
         status = os.waitpid(child, 0)[1]
         print(-os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status), flush=True)
