@@ -65,6 +65,7 @@ def script(name, *arguments, cold=False, **options):
     cold: from nothing, as shell scripts and runs in an environment of their own are always; others are forks, see warm.py.
     """
     options.setdefault("timeout", 600)
+    cold = cold or "EMULATED_PYTHON" in os.environ  # QEMU does not survive the fork of a process with threads
     if name.endswith(".py") and not cold and set(options) <= {"cwd", "timeout"}:
         return warm.run(command(name, *arguments)[1:], options.get("cwd", os.getcwd()), options["timeout"])
     options.setdefault("env", dict(os.environ, PYTHON=sys.executable))
