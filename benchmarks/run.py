@@ -108,11 +108,11 @@ def preprocessing(source, destination, workers, dtype="float32"):
     """The project's, without the start of Python and its imports, which measure_start has."""
     import imagenet_torch_preprocess as stage
     from common import images, prepared, recipe
-    jobs = [(name, path, None) for name, path in images.find_images(source, destination)[0].items()]
+    jobs = list(images.find_images(source, destination)[0].items())
     prepared.write_manifest(destination, {})
     arguments = argparse.Namespace(recipe=recipe.DEFAULT.with_dtype(dtype), workers=int(workers))
     start = time.perf_counter()
-    if stage.make_all(jobs, destination, arguments)[1]:
+    if stage.make_all(jobs, destination, arguments):
         sys.exit("some images could not be read")
     return time.perf_counter() - start
 
