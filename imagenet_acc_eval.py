@@ -336,10 +336,13 @@ def main():
     warn_of_arguments(args, truth, classes)
     not_found = excluded - set(keys.values())
     # Of an INT8 model a list may have more: what it was calibrated on, of which a part is judged, or none.
-    if not_found and (len(not_found) == len(excluded) or opened.run["precision"] != "int8"):
-        say = fail if len(not_found) == len(excluded) and opened.run["precision"] != "int8" else warn
-        say("%s: %d of its %d images have no result here, first %s"
-            % (args.exclude, len(not_found), len(excluded), min(not_found)))
+    is_int8, is_none_found = opened.run["precision"] == "int8", len(not_found) == len(excluded)
+    if not_found and (is_none_found or not is_int8):
+        sentence = "%s: %d of its %d images have no result here, first %s" % (
+            args.exclude, len(not_found), len(excluded), min(not_found))
+        if is_none_found and not is_int8:
+            fail(sentence)
+        warn(sentence)
     figures, table = evaluate(args, opened, baseline, jobs, class_names, truth)
     content = dict(opened.run, title=results.TITLE, schema=1, made_from=made_from, shards=opened.shards,
                    result=args.result, summary_sha256=opened.sha256, labels=args.labels, labels_sha256=labels_sha256,

@@ -102,8 +102,8 @@ def read_class_names(path, some):
     """{class: name}: of --classes, else as the evaluation wrote them, of the first row that has one, else ImageNet's."""
     names = {}
     for row in reversed(some):
-        shown = [mistake["image"] for mistake in row["mistakes"]] or [""]
-        names.update(enumerate(imagenet.class_names(row["classes"], at(row, "model.weights_sha256"), shown)))
+        if imagenet.is_published(at(row, "model.weights_sha256")):  # by the images' names alone they may be anybody's
+            names.update(enumerate(labels.imagenet_names()))
         for mistake in row["mistakes"]:
             names[mistake["label"]] = mistake["label_name"]
             names.update((guess["class"], guess["name"]) for guess in mistake["guesses"])

@@ -124,7 +124,7 @@ def main():
     files.check_output(args.onnx, inputs=[args.pth], ours=files.is_recorded, overwrite=args.overwrite)
     data, sha256 = checkpoint.read(args.pth)
     packages = ["%s %s" % (package, machine.version(package)) for package in ("torch", "torchvision", "onnx")]
-    made_from = {"version": VERSION, "weights_sha256": sha256, "weights": args.weights, "recipe": made_with.told(),
+    made_from = {"version": VERSION, "weights_sha256": sha256, "weights": args.weights, "recipe": made_with.without_defaults(),
                  "opset": args.opset, "packages": packages}
     summary = "opset %d, %s %d x %d" % (args.opset, args.dtype, made_with.crop, made_with.crop)
     if not args.overwrite and files.is_kept(args.onnx, made_from):
@@ -133,7 +133,7 @@ def main():
         return 0
     if args.check:
         return 1
-    tensors, classes, source, told_by_name = checkpoint.find(args.pth, data, args.weights, made_with)
+    tensors, classes, source, other_name = checkpoint.find(args.pth, data, args.weights, made_with)
     torch, torchvision, onnx, onnxruntime = import_packages()
     model = torchvision.models.resnet34(num_classes=classes).eval()
     # They lack num_batches_tracked, which inference never reads, and nothing else.
@@ -142,9 +142,9 @@ def main():
         normalise_pixels(torch, model, made_with)
     proto = onnx.load_model_from_string(export(torch, model, args.opset, made_with))
     name = os.fsencode(os.path.basename(args.pth)).decode("utf-8", "replace")
-    if told_by_name:  # so that it is not taken for the net that the same file gives without --weights
-        name += " " + told_by_name.encode("utf-8", "replace").decode()
-        sha256 = files.sha256(("%s %s" % (sha256, told_by_name)).encode("utf-8", "replace"))
+    if other_name:  # so that it is not taken for the net that the same file gives without --weights
+        name += " " + other_name.encode("utf-8", "replace").decode()
+        sha256 = files.sha256(("%s %s" % (sha256, other_name)).encode("utf-8", "replace"))
     onnx_bytes = graph.with_properties(proto, {
         "precision": "fp32", "weights": name, "weights_sha256": sha256, "recipe": made_with.as_json(),
         "exporter": "%s, opset %d" % (", ".join(packages), args.opset)})

@@ -348,10 +348,10 @@ def find(path, data, name=None, recipe=None):
         if not candidates:
             fail("%s: %s" % (path, "holds a whole pickled model (%s), which is code; load it where it was made and %s" % (
                 models[0], ADVICE) if models else "holds no state_dict of a ResNet (%s)" % (shown(keys_there) or "no tensors")))
-        chosen, others, told_by_name = choose(path, candidates, name)
+        chosen, others, other_name = choose(path, candidates, name)
         require_normalisation(path, chosen, recipe)
         also = "; also there, for --weights: %s" % ", ".join(others) if others else ""
-        return chosen.numbers(path), chosen.classes, chosen.source() + also, told_by_name
+        return chosen.numbers(path), chosen.classes, chosen.source() + also, other_name
 
 
 def choose(path, candidates, name):

@@ -64,7 +64,7 @@ def made_from(args, model_sha256, inputs, engine, device):
     engine, device: {what: value}.
     """
     decisive = dict(engine, version=VERSION, model=model_sha256, batchsize=args.batchsize, outfmt=args.outfmt, loop=args.loop,
-                    images=inputs and inputs.content_hash(), recipe=inputs and inputs.recipe and inputs.recipe.told())
+                    images=inputs and inputs.content_hash(), recipe=inputs and inputs.recipe and inputs.recipe.without_defaults())
     if inputs:
         return decisive
     return dict(device, **decisive, machine=machine.description(), cpus=machine.cpus(), seconds=args.seconds,

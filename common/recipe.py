@@ -48,7 +48,7 @@ class Recipe(collections.namedtuple("Recipe", list(FIELDS) + ["dtype", "layout"]
     def as_json(self):
         return dict(self._asdict())
 
-    def told(self):
+    def without_defaults(self):
         """The fields that are not FIELDS' own: what an artefact was made from does not change when a field is added."""
         return {field: value for field, value in self.as_json().items() if field not in FIELDS or value != FIELDS[field][0]}
 

@@ -255,7 +255,7 @@ def run_of(part):
     model, images = summary["model"] or {}, summary["input"] or {}
     return {"engines": summary["engine"], "precisions": summary["precision"], "batch sizes": summary["batch_size"],
             "models": model.get("sha256") or om_of(part.summary), "outputs": summary["outputs"], "packages": summary["packages"],
-            "recipes": images.get("recipe") and recipe.from_json(images["recipe"], part.summary_path).told(),
+            "recipes": images.get("recipe") and recipe.from_json(images["recipe"], part.summary_path).without_defaults(),
             "sets of images": images.get("set_hash"),
             "folders of images": os.path.basename(os.path.realpath(images["source"])) if images.get("source") else None}
 

@@ -288,8 +288,8 @@ class Run:
         """Find what differs between files that should be of one run, and say it."""
         self.environment = {}
         for summary in self.shown:
-            told = dict({"machine": summary["machine"], "cpus": summary["cpus"]}, **summary["packages"])
-            for what, value in told.items():
+            versions = dict({"machine": summary["machine"], "cpus": summary["cpus"]}, **summary["packages"])
+            for what, value in versions.items():
                 if value is not None:
                     self.environment.setdefault(what, {}).setdefault(str(value), []).append(summary["name"])
         for what, values in self.environment.items():

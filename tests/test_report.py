@@ -17,7 +17,7 @@ from conftest import REPOSITORY, command, fails, script, succeeds, wait_until
 from PIL import Image
 
 sys.path.insert(0, str(REPOSITORY))
-from common import files, prepared, recipe, rows  # noqa: E402
+from common import files, labels, prepared, recipe, rows  # noqa: E402
 
 SCRIPT = "report.py"
 NAMES = ("report.json", "report.md", "report.png", "report.html")
@@ -337,6 +337,18 @@ def test_folders_and_dangling_links_called_json_are_let_be(one):
 def test_a_throughput_of_nothing_is_refused(one):
     write(one / "perf_bs8_summary.json", plain(8, 5140.0, throughput=0.0))
     assert "perf_bs8_summary.json: is not as the stage that makes it writes it" in fails(1, SCRIPT, one)
+
+
+@pytest.mark.skipif(not labels.imagenet_names(), reason="this torchvision has no list of ImageNet's classes")
+@pytest.mark.parametrize("weights, shown", [("b627a593" + "0" * 56, "99 (goose)"), ("c" * 64, "99")])
+def test_classes_have_imagenets_names_where_the_weights_are_torchvisions_and_not_by_the_images_names(weights, shown, tmp_path):
+    mistakes = [dict(result()["mistakes"][0], image="ILSVRC2012_val_00000001")]
+    one = put(tmp_path / "one", of_summary={"model": dict(summary()["model"], weights_sha256=weights)},
+              of_result={"mistakes": mistakes})
+    most = dict(fidelity()["most_different"][0], top1=99)
+    write(one / "fidelity_bs1.json", fidelity(most_different=[most]))
+    succeeds(SCRIPT, one)
+    assert table_of(one, "Images that differ most")[0]["Top-1 here"] == shown
 
 
 def test_a_failed_int8_row_leaves_a_row_of_unknown_precision_as_it_is(one):
