@@ -59,16 +59,22 @@ def command(name, *arguments):
     return program + [str(REPOSITORY / name)] + [os.fspath(argument) for argument in arguments]
 
 
+def some_python():
+    """What shell scripts may take for python3 where nothing but the scripts' own work is looked at."""
+    if "EMULATED_PYTHON" in os.environ:  # QEMU does not survive the fork of a process with threads
+        return sys.executable
+    return warm.python()
+
+
 def script(name, *arguments, cold=False, **options):
     """Run one of the scripts as a user does; returns the finished process with its text output.
 
-    cold: from nothing, as shell scripts and runs in an environment of their own are always; others are forks, see warm.py.
+    cold: from nothing, as Python scripts in an environment of their own are always; others are forks, see warm.py.
     """
     options.setdefault("timeout", 600)
-    cold = cold or "EMULATED_PYTHON" in os.environ  # QEMU does not survive the fork of a process with threads
-    if name.endswith(".py") and not cold and set(options) <= {"cwd", "timeout"}:
+    if name.endswith(".py") and not cold and "EMULATED_PYTHON" not in os.environ and set(options) <= {"cwd", "timeout"}:
         return warm.run(command(name, *arguments)[1:], options.get("cwd", os.getcwd()), options["timeout"])
-    options.setdefault("env", dict(os.environ, PYTHON=sys.executable))
+    options.setdefault("env", dict(os.environ, PYTHON=sys.executable if cold else some_python()))
     return subprocess.run(command(name, *arguments), capture_output=True, stdin=subprocess.DEVNULL,
                           encoding="utf-8", errors="replace", **options)
 
@@ -203,7 +209,7 @@ def small(tmp_path_factory):
 def begun_demo(tmp_path_factory):
     """The folder of `run_infer.sh --demo` when only the data is made and the model exported, which most tests have enough of."""
     def make(folder):
-        process = succeeds("run_infer.sh", *DEMO, "--output", folder, "--stages", "export")
+        process = succeeds("run_infer.sh", *DEMO, "--output", folder, "--stages", "export", cold=True)
         (folder.parent / "demo.begun").write_text(process.stdout)
     return made_once(tmp_path_factory, "the demo", make)
 
@@ -224,8 +230,8 @@ def resnet34_onnx(begun_demo):
 def demo(begun_demo, tmp_path_factory):
     """A finished `run_infer.sh --demo`, the one whole chain that several tests look at: (its folder, what it said)."""
     def make(said):
-        begun, rest = (begun_demo.parent / "demo.begun").read_text(), succeeds("run_infer.sh", *DEMO, "--output", begun_demo)
-        said.write_text(begun + rest.stdout)
+        rest = succeeds("run_infer.sh", *DEMO, "--output", begun_demo, cold=True).stdout
+        said.write_text((begun_demo.parent / "demo.begun").read_text() + rest)
     return begun_demo, made_once(tmp_path_factory, "demo.said", make).read_text()
 
 

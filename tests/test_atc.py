@@ -11,8 +11,8 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from conftest import (FLOAT_RECIPE, IMAGENET_MEAN, IMAGENET_STD, REPOSITORY, command, fails, script, small_onnx, succeeds,
-                      wait_until)
+from conftest import (FLOAT_RECIPE, IMAGENET_MEAN, IMAGENET_STD, REPOSITORY, command, fails, script, small_onnx, some_python,
+                      succeeds, wait_until)
 from test_npu_info import MIXED, STANDINS, cann, dressed, python3
 
 SCRIPT = "run_atc.sh"
@@ -34,7 +34,7 @@ aipp_op {
 
 def undressed(tmp_path, **more):
     path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
-    return dict(os.environ, PATH=path, PYTHON=sys.executable, HOME=str(tmp_path), **more)
+    return dict(os.environ, PATH=path, PYTHON=some_python(), HOME=str(tmp_path), **more)
 
 
 @pytest.fixture

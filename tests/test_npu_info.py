@@ -7,7 +7,7 @@ import sys
 import tempfile
 
 import pytest
-from conftest import REPOSITORY, fails, script, succeeds
+from conftest import REPOSITORY, fails, script, some_python, succeeds
 
 STANDINS = REPOSITORY / "tests" / "standins"
 SCRIPT = "tools/npu_info.py"
@@ -54,7 +54,7 @@ def dressed(tmp_path, table=TWO_310P3, **more):
         (tmp_path / "table.txt").write_text(table)
         table = str(tmp_path / "table.txt")
     path = os.pathsep.join([str(STANDINS / "bin"), os.path.dirname(sys.executable), os.environ["PATH"]])
-    environment = dict(os.environ, PATH=path, PYTHON=sys.executable, STANDIN_NPU_SMI=table, HOME=str(tmp_path),
+    environment = dict(os.environ, PATH=path, PYTHON=some_python(), STANDIN_NPU_SMI=table, HOME=str(tmp_path),
                        PYTHONPATH=str(STANDINS / "site"), ASCEND_TOOLKIT_HOME=str(STANDINS / "toolkit"))
     return dict(environment, **more)
 
