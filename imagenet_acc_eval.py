@@ -17,6 +17,7 @@ from common import command  # first, so that Ctrl-C while the rest is loaded end
 
 import csv
 import functools
+import gc
 import io
 import json
 
@@ -301,6 +302,7 @@ def parse_args():
 
 def main():
     args = parse_args()
+    gc.disable()  # in lists of 50 000 there is no garbage, and Python would look through them again and again for some
     truth, labels_sha256 = labels.read(args.labels)
     excluded, exclude_sha256 = labels.read_exclude(args.exclude) if args.exclude else (set(), None)
     both = [open_results(folder, args, truth) for folder in (args.result, args.baseline) if folder]
