@@ -74,10 +74,6 @@ def compare_results(opened, reference, limit):
             "agrees": worst <= limit and (len(images) < MANY or top1_agreement >= LEAST_AGREEMENT)}
 
 
-def is_fidelity(path):
-    return "reference_engine" in files.peek_json(path)
-
-
 def require_agreement(args, fidelity):
     if not fidelity["agrees"]:
         fail("%s: is not what %s has for the same images: %s is off by %.3g of its largest score (limit %g), Top-1 agrees "
@@ -116,7 +112,8 @@ def main():
             print("kept: %s, largest relative difference %.4g" % (args.json, fidelity["relative_difference"]))
             return require_agreement(args, fidelity)
     if args.json:
-        results.check_target(args.json, (opened, reference), (), is_fidelity, args.overwrite)
+        results.check_target(args.json, (opened, reference), (),
+                             lambda path: "reference_engine" in files.peek_json(path), args.overwrite)
     fidelity = dict(compare_results(opened, reference, args.limit), schema=1, made_from=made_from)
     if args.json:
         files.write(args.json, json.dumps(fidelity, allow_nan=False).encode())

@@ -15,21 +15,18 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH=1 leaves it out
 from common import command  # first, so that Ctrl-C while the rest is loaded ends in a sentence, too
 
-import csv
 import functools
 import gc
-import io
 import json
 
 import numpy as np
 
-from common import files, imagenet, labels, results, scores, statistics, workers
+from common import accuracies, files, imagenet, labels, results, scores, statistics, workers
 from common.command import fail, warn
 
 VERSION = 2  # raised when other figures come of the same inputs
 TOP = 5
 WORST, MISTAKES = 10, 12  # worst classes and wrongly judged images in the JSON
-PER_CLASS = ["class", "name", "images", "top1", "top5"]  # the columns of --per-class
 FLAT = 0.001  # part of the images whose rank TXT's six decimals may leave open
 FEW = 9  # classes, of which a net may give all the same score, in fp16
 NO_LABEL = -1  # the rank of --real's labels where there are none
@@ -44,15 +41,8 @@ def open_results(folder, args, truth):
     opened.find_format(truth[last] + 1, args.dtype)
     classes = opened.classes - opened.background
     if truth[last] >= classes:
-        reason = "the labels are of another data set or count from 1, or the results are of another model or type"
-        if truth[last] == classes == imagenet.CLASSES:
-            reason = ("the labels count from 1, or are the development kit's own numbers, which are in another order and which "
-                      "tools/make_val_label.py with --devkit puts right")
-        elif classes < truth[last] < imagenet.CLASSES:
-            reason = ("the labels are of another data set, or ImageNet's numbers and the net's classes its own: "
-                      "tools/make_val_label.py with --own-classes numbers these among themselves")
-        fail("%s: labels %s as class %d, but %s has classes 0 to %d: %s"
-             % (args.labels, last, truth[last], folder, classes - 1, reason))
+        fail("%s: labels %s as class %d, but %s has classes 0 to %d: %s" % (
+            args.labels, last, truth[last], folder, classes - 1, imagenet.why_beyond(truth[last], classes)))
     if opened.probabilities and opened.outfmt == "TXT":
         fail("%s: holds probabilities; %%f flattens probabilities into ties, so ranks are wrong; use --outfmt BIN" % folder)
     return opened
@@ -70,25 +60,23 @@ def rank_of(label, row):
 
 
 def judge_image(opened, name, label, real):
-    """The VERDICT on an image but for "done". label: index of the right score; real: those that --real takes for right."""
-    row = opened.scores(name)
+    """The VERDICT on an image but for "done". label: the right class; real: those that --real takes for right."""
+    row, shift = opened.scores(name), opened.background
     if row[0] == row[-1] and len(row) > FEW and row.min() == row.max():  # the ends first, which cost nothing
         fail("%s: all its scores are equal, %g: the model computed nothing, or only zeros were written; compare with "
              "onnx_infer.py" % (opened.files[name].path, scores.as_floats(row)[0]))
-    rank, flat = rank_of(label, row)
-    best_real = min([rank_of(each, row)[0] for each in real], default=NO_LABEL)
+    rank, flat = rank_of(label + shift, row)
+    best_real = min([rank_of(each + shift, row)[0] for each in real], default=NO_LABEL)
     if not rank:
         return rank, label, best_real, flat, 0
     best, floats = row.argmax(), scores.as_floats(row)
     confidence = floats[best] if opened.probabilities else 1 / np.exp(floats - floats[best]).sum()
-    return rank, best, best_real, flat, confidence
+    return rank, best - shift, best_real, flat, confidence
 
 
 def judge_all(opened, jobs):
     """The VERDICTs on jobs, [(image name, class, classes of --real)], as an array; exits at the first bad file."""
-    shift = opened.background
-    verdicts = workers.run_jobs(functools.partial(judge_image, opened), [
-        (name, label + shift, [each + shift for each in real]) for name, label, real in jobs], VERDICT, "evaluate")
+    verdicts = workers.run_jobs(functools.partial(judge_image, opened), jobs, VERDICT, "evaluate")
     flat = np.count_nonzero(verdicts["flat"])
     if flat > FLAT * len(jobs):
         fail("%s: %%f flattens the scores of %d of %d images into ties, so their ranks are open; use --outfmt BIN"
@@ -109,16 +97,15 @@ def per_class(truth, ranks, names):
 def find_mistakes(opened, jobs, verdicts, class_names):
     """The wrongly judged images of the largest confidence, [{image, label, label_name, guesses}]; the guesses are the classes of
     the five highest scores, the lower class first among equals: [{class, name, probability}]."""
-    shift, mistakes = opened.background, []
-    confidence = np.round(np.where(verdicts["rank"] > 0, verdicts["confidence"], -1), 4)
-    for index in np.argsort(-confidence, kind="stable")[:min(MISTAKES, np.count_nonzero(verdicts["rank"]))]:
+    shift, mistakes, wrong = opened.background, [], np.flatnonzero(verdicts["rank"])
+    order = np.argsort(-np.round(verdicts["confidence"][wrong], 4), kind="stable")
+    for index in wrong[order[:MISTAKES]]:
         name, label, _ = jobs[index]
         row = scores.as_floats(opened.scores(name))
         powers = np.exp(row - row.max())
         shares = row if opened.probabilities else powers / powers.sum()  # no softmax of a softmax
-        best = [each - shift for each in np.argsort(-row, kind="stable")[:TOP + 1].tolist() if each >= shift][:TOP]
         guesses = [{"class": guess, "name": class_names[guess], "probability": round(min(1.0, float(shares[guess + shift])), 4)}
-                   for guess in best]
+                   for guess in np.argsort(-row[shift:], kind="stable")[:TOP].tolist()]
         mistakes.append({"image": name, "label": label, "label_name": class_names[label], "guesses": guesses})
     return mistakes
 
@@ -143,11 +130,21 @@ def pair(opened, baseline, jobs, ranks):
             "mlperf": statistics.mlperf(top1["accuracy"], top1["baseline"])}
 
 
-def is_calibration_shared(opened, excluded, exclude_sha256):
+def check_exclude(args, opened, excluded, not_found):
+    """Speak of images of --exclude that have no result. An INT8 model's list may have such: it was calibrated on those, and of
+    these a part is judged, or none."""
+    is_int8, is_any_found = opened.run["precision"] == "int8", len(not_found) < len(excluded)
+    if not_found and not (is_int8 and is_any_found):
+        say = warn if is_int8 or is_any_found else fail
+        say("%s: %d of its %d images have no result here, first %s" % (
+            args.exclude, len(not_found), len(excluded), min(not_found)))
+
+
+def is_calibration_shared(opened, exclude_sha256, not_found):
     """Whether images that the INT8 model was calibrated on were judged: True, False, or None where nothing tells."""
     calibration = (opened.run["model"] or {}).get("calibration") or {}
-    left_out = exclude_sha256 is not None and calibration.get("names_sha256") == exclude_sha256
-    if left_out and excluded <= set(map(labels.key, opened.files)):  # a name that is not found may be spelt otherwise here
+    is_excluded = exclude_sha256 and calibration.get("names_sha256") == exclude_sha256
+    if is_excluded and not not_found:  # a name that is not found may be spelt otherwise here
         return False
     return calibration.get("shared") or None
 
@@ -167,7 +164,7 @@ def evaluate(args, opened, baseline, jobs, class_names, truth):
         "background_class": bool(opened.background),
         "images": {"judged": len(jobs), "labelled": len(truth), "excluded": count - len(jobs), "results": count},
         "chance_top5": 100.0 * min(TOP, classes) / classes, "input": opened.input_of(job[0] for job in jobs),
-        "labels_doubt": statistics.doubt(right, verdicts["best"] - opened.background, classes),
+        "labels_doubt": statistics.doubt(right, verdicts["best"], classes),
         "published": imagenet.compare_with_published(opened.weights, len(jobs), accuracy),
         "real": dict(statistics.accuracy_of(with_real, (1, TOP)), images=len(with_real)) if len(with_real) else None,
         "per_class_worst": sorted(of_classes, key=lambda row: (row["top1"], row["top5"], row["class"]))[:WORST],
@@ -176,86 +173,7 @@ def evaluate(args, opened, baseline, jobs, class_names, truth):
         "gates": [{"name": name, "measured": accuracy[key], "limit": limit, "passes": accuracy[key] >= limit}
                   for name, key, limit in (("Top-1", "top1", args.min_top1), ("Top-5", "top5", args.min_top5))
                   if limit is not None]}
-    return figures, csv_of(of_classes)
-
-
-# ---- what is written and said ----
-
-def csv_of(rows):
-    """The bytes of --per-class."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, PER_CLASS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(dict(row, top1="%.2f" % row["top1"], top5="%.2f" % row["top5"]) for row in rows)
-    return text.getvalue().encode("utf-8", "surrogateescape")
-
-
-def is_our_json(path):
-    content = files.peek_json(path)
-    return content.get("title") == results.TITLE and "schema" in content
-
-
-def is_our_csv(path):
-    with open(path, "rb") as file:
-        return file.readline(100) == (",".join(PER_CLASS) + "\n").encode()
-
-
-def is_evaluation_kept(args, made_from, opened):
-    """Whether the JSON, and the CSV where one is wanted, are there and of just these inputs."""
-    table = args.per_class and os.path.isfile(args.per_class) and files.sha256_of(args.per_class)
-    same_table = not args.per_class or table == files.peek_json(args.json).get("per_class_sha256")
-    return same_table and results.is_json_kept(args.json, made_from, opened)
-
-
-def show_accuracy(content):
-    """The lines for the terminal."""
-    accuracy, images, paired = (content[key] for key in ("accuracy", "images", "paired"))
-    print("Top-1 %.2f%%  Top-5 %.2f%%  of %d of %d labelled images, %d classes, engine: %s" % (
-        accuracy["top1"], accuracy["top5"], images["judged"], images["labelled"], content["classes"], content["engine"]))
-    print("95%% intervals: Top-1 %.2f%% to %.2f%%, Top-5 %.2f%% to %.2f%%" % tuple(
-        content["interval95"]["top1"] + content["interval95"]["top5"]))
-    if images["excluded"]:
-        print("left out: %d images that --exclude names" % images["excluded"])
-    if content["background_class"]:
-        print("class 0 of %d is taken for a background class, which the labels do not count" % scores.BACKGROUND)
-    if content["labelled_classes"] < content["classes"]:
-        print("the labels are of %d of the model's %d classes; each image is judged among all of the model's"
-              % (content["labelled_classes"], content["classes"]))
-    if content["judged_classes"] < content["labelled_classes"]:
-        print("the judged images are of %d of the %d classes that the labels have"
-              % (content["judged_classes"], content["labelled_classes"]))
-    if content["chance_top5"] > 10:  # then a Top-5 says little
-        print("Top-5 of %d classes is %.2f%% by chance alone" % (content["classes"], content["chance_top5"]))
-    if content["real"]:
-        print("by reassessed labels: Top-1 %(top1).2f%%  Top-5 %(top5).2f%%  of %(images)d images with any" % content["real"])
-    if content["published"]:
-        print(imagenet.published_in_words(content["published"]))
-    if paired:
-        print("paired with %s (%s), %d images:" % (paired["baseline"], paired["baseline_engine"], paired["images"]))
-        for name, row in (("Top-1", paired["top1"]), ("Top-5", paired["top5"])):
-            print(name + ": %(lost).2f points lost of %(baseline).2f%%, %(right_to_wrong)d right became wrong, "
-                  "%(wrong_to_right)d wrong became right, McNemar's exact p = %(mcnemar_p).3g" % row
-                  + ", 95%% interval %.2f to %.2f points" % tuple(row["difference_interval95"]))
-        print("MLPerf asks for 99%% of the baseline's Top-1: %.2f%%, %s" % (
-            100 * paired["mlperf"]["ratio"], "passes" if paired["mlperf"]["passes"] else "does not pass"))
-    if images["results"] < images["labelled"]:
-        warn("only %(results)d of %(labelled)d labelled images have a result; the accuracy is of those alone" % images)
-    if content["calibration_shared"] is not False and (content["model"] or {}).get("calibration"):
-        warn("images that the INT8 model was calibrated on may be among those judged; see --exclude")
-    if content["labels_doubt"]:
-        warn(content["labels_doubt"])
-
-
-def warn_of_arguments(args, truth, classes):
-    """Of a percentage that may be a share, and of own classes that are not numbered as in the training."""
-    for name, limit in (("--min-top1", args.min_top1), ("--min-top5", args.min_top5)):
-        if limit is not None and 0 < limit < 1:
-            warn("%s %g is %g percent; did you mean %g?" % (name, limit, limit, 100 * limit))
-    path = os.path.join(os.path.dirname(args.labels), labels.NAMES)
-    count = len(files.lines_of(files.read(path).rstrip())) if os.path.isfile(path) else 0
-    if max(truth.values()) < count != classes:  # else they are of other labels
-        warn("%s: names the %d classes of the labels, but the model has %d, so they are not numbered as in its training; make "
-             "them with tools/make_val_label.py --classes FILE, the training's classes" % (path, count, classes))
+    return figures, accuracies.csv_of(of_classes)
 
 
 def say_kept(path):
@@ -264,15 +182,7 @@ def say_kept(path):
     with files.as_written(path):
         print("kept: %s, Top-1 %.2f%% Top-5 %.2f%% of %d images" % (
             path, content["accuracy"]["top1"], content["accuracy"]["top5"], content["images"]["judged"]))
-        return show_gates([gate for gate in content["gates"] if not gate["passes"]])
-
-
-def show_gates(gates):
-    """A line for each of --min-top1 and --min-top5; returns the exit code."""
-    for gate in gates:
-        verdict, word = ("PASS", "at least") if gate["passes"] else ("FAIL", "below")
-        print("%s: %s %s%% is %s %.15g%%" % (verdict, gate["name"], statistics.gate_figure(gate), word, gate["limit"]))
-    return 0 if all(gate["passes"] for gate in gates) else 3
+        return accuracies.show_gates([gate for gate in content["gates"] if not gate["passes"]])
 
 
 # ---- the command line ----
@@ -309,13 +219,15 @@ def main():
     opened, baseline = (both + [None])[:2]
     classes = opened.classes - opened.background
     class_names = (labels.read_names(args.classes, classes) if args.classes else
-                   imagenet.class_names(classes, opened.weights, opened.files) or [str(label) for label in range(classes)])
+                   imagenet.class_names(classes, opened.weights, opened.files))
     real, real_sha256 = imagenet.read_real(args.real, opened.files, classes) if args.real else ({}, None)
     made_from = {"version": VERSION, "summary": opened.sha256, "labels": labels_sha256, "exclude": exclude_sha256,
                  "real": real_sha256, "baseline": baseline and baseline.sha256,
                  "class_names": files.sha256("\n".join(class_names).encode("utf-8", "surrogateescape")),
                  "options": {key: getattr(args, key) for key in ("expect", "dtype", "min_top1", "min_top5")}}
-    kept = not args.overwrite and is_evaluation_kept(args, made_from, both)
+    csv_sha256 = files.sha256_of(args.per_class) if args.per_class and os.path.isfile(args.per_class) else None
+    has_csv = not args.per_class or csv_sha256 == files.peek_json(args.json).get("per_class_sha256", "none")
+    kept = not args.overwrite and has_csv and results.is_json_kept(args.json, made_from, both)
     if args.check:
         return 0 if kept else 1
     if kept:
@@ -323,38 +235,34 @@ def main():
 
     os.makedirs(os.path.dirname(args.json) or ".", exist_ok=True)
     inputs = [args.labels, args.classes, args.exclude, args.real]
-    results.check_target(args.json, both, inputs, is_our_json, args.overwrite)
+    results.check_target(args.json, both, inputs, lambda path: "per_class_worst" in files.peek_json(path), args.overwrite)
     if args.per_class:
-        results.check_target(args.per_class, both, inputs + [args.json], is_our_csv, args.overwrite)
+        results.check_target(args.per_class, both, inputs + [args.json], accuracies.is_our_csv, args.overwrite)
     if args.expect not in (None, len(opened.files)):
         fail("%s: holds results of %d images, expected %d" % (args.result, len(opened.files), args.expect))
     keys = {name: labels.key(name) for name in opened.files}
-    missing = next((name for name, key in keys.items() if key not in truth), None)
-    if missing is not None:
-        fail("%s: its image %s has no label in %s" % (opened.files[missing].path, missing, args.labels))
+    missing = [name for name in keys if keys[name] not in truth]
+    if missing:
+        fail("%s: its image %s has no label in %s" % (opened.files[missing[0]].path, missing[0], args.labels))
     jobs = [(name, truth[key], real.get(name, ())) for name, key in keys.items() if key not in excluded]
     if not jobs:
         fail("%s: leaves none of the results to judge" % args.exclude)
-    warn_of_arguments(args, truth, classes)
-    not_found = excluded - set(keys.values())
-    # Of an INT8 model a list may have more: what it was calibrated on, of which a part is judged, or none.
-    is_int8, is_none_found = opened.run["precision"] == "int8", len(not_found) == len(excluded)
-    if not_found and (is_none_found or not is_int8):
-        sentence = "%s: %d of its %d images have no result here, first %s" % (
-            args.exclude, len(not_found), len(excluded), min(not_found))
-        if is_none_found and not is_int8:
-            fail(sentence)
-        warn(sentence)
+    for option, limit in (("--min-top1", args.min_top1), ("--min-top5", args.min_top5)):
+        if limit is not None and 0 < limit < 1:
+            warn("%s %g is %g percent; did you mean %g?" % (option, limit, limit, 100 * limit))
+    labels.warn_of_names(args.labels, truth, classes)
+    not_found = excluded.difference(keys.values())
+    check_exclude(args, opened, excluded, not_found)
     figures, table = evaluate(args, opened, baseline, jobs, class_names, truth)
     content = dict(opened.run, title=results.TITLE, schema=1, made_from=made_from, shards=opened.shards,
                    result=args.result, summary_sha256=opened.sha256, labels=args.labels, labels_sha256=labels_sha256,
                    exclude_sha256=exclude_sha256,
-                   calibration_shared=is_calibration_shared(opened, excluded, exclude_sha256),
+                   calibration_shared=is_calibration_shared(opened, exclude_sha256, not_found),
                    per_class_sha256=files.sha256(table), **figures)
     written = {args.per_class: table} if args.per_class else {}
     files.write_all(dict(written, **{args.json: json.dumps(content, allow_nan=False).encode()}))
-    show_accuracy(content)
-    return show_gates(content["gates"])
+    accuracies.show(content)
+    return accuracies.show_gates(content["gates"])
 
 
 if __name__ == "__main__":

@@ -22,10 +22,21 @@ def is_published(weights_sha256):
 
 
 def class_names(classes, weights_sha256, names):
-    """The names of so many classes, of a model of these weights, judged on images of these names, where they are known to be
-    ImageNet's; else []."""
+    """The names of so many classes, of a model of these weights, judged on images of these names: torchvision's where they are
+    known to be ImageNet's, else their numbers."""
     known = classes == CLASSES and (is_published(weights_sha256) or all(map(NAME.fullmatch, names)))
-    return imagenet_names() if known else []
+    return known and imagenet_names() or [str(label) for label in range(classes)]
+
+
+def why_beyond(label, classes):
+    """Why the largest label may be none of a model's classes."""
+    if label == classes == CLASSES:
+        return ("the labels count from 1, or are the development kit's own numbers, which are in another order and which "
+                "tools/make_val_label.py with --devkit puts right")
+    if classes < label < CLASSES:
+        return ("the labels are of another data set, or ImageNet's numbers and the net's classes its own: "
+                "tools/make_val_label.py with --own-classes numbers these among themselves")
+    return "the labels are of another data set or count from 1, or the results are of another model or type"
 
 
 def compare_with_published(weights_sha256, images, accuracy):
@@ -36,15 +47,6 @@ def compare_with_published(weights_sha256, images, accuracy):
                 "top5_difference": accuracy["top5"] - top5} for by, top1, top5 in PUBLISHED]
     largest = max(abs(row[key]) for row in figures for key in ("top1_difference", "top5_difference"))
     return {"figures": figures, "fp16_points": FP16_POINTS, "within_fp16": largest <= FP16_POINTS}
-
-
-def published_in_words(published):
-    """What compare_with_published found, as lines."""
-    lines = ["%(by)s: Top-1 %(top1)g%% (here %(top1_difference)+.3f), Top-5 %(top5)g%% (%(top5_difference)+.3f)" % row
-             for row in published["figures"]]
-    lines.append("that is %s than fp16 explains: %g points" % (
-        "no more" if published["within_fp16"] else "MORE", published["fp16_points"]))
-    return "\n".join(lines)
 
 
 def read_real(path, names, classes):
