@@ -29,9 +29,8 @@ TOP = 5
 WORST, MISTAKES = 10, 12  # worst classes and wrongly judged images in the JSON
 FLAT = 0.001  # part of the images whose rank TXT's six decimals may leave open
 FEW = 9  # classes, of which a net may give all the same score, in fp16
-NO_LABEL = -1  # the rank of --real's labels where there are none
-# What is found of an image. best: the class of the highest score; real: the rank of the best of --real's labels; flat: whether
-# TXT's six decimals leave the rank open; confidence: the largest probability, of wrong images only
+# What is found of an image. best: the class of the highest score; real: the rank of the best of --real's labels, or -1; flat:
+# whether TXT's six decimals leave the rank open; confidence: the largest probability, of wrong images only
 VERDICT = [("done", "?"), ("rank", "i4"), ("best", "i4"), ("real", "i4"), ("flat", "?"), ("confidence", "f8")]
 
 
@@ -66,7 +65,7 @@ def judge_image(opened, name, label, real):
         fail("%s: all its scores are equal, %g: the model computed nothing, or only zeros were written; compare with "
              "onnx_infer.py" % (opened.files[name].path, scores.as_floats(row)[0]))
     rank, flat = rank_of(label + shift, row)
-    best_real = min([rank_of(each + shift, row)[0] for each in real], default=NO_LABEL)
+    best_real = min([rank_of(each + shift, row)[0] for each in real], default=-1)
     if not rank:
         return rank, label, best_real, flat, 0
     best, floats = row.argmax(), scores.as_floats(row)
@@ -156,7 +155,7 @@ def evaluate(args, opened, baseline, jobs, class_names, truth):
     accuracy = statistics.accuracy_of(ranks, range(1, TOP + 1))
     values = [("Number of images", "%d" % len(jobs)), ("Number of classes", "%d" % classes)]  # the ModelZoo's
     values += [("T" + key[1:] + " accuracy", "%.2f%%" % share) for key, share in accuracy.items()]
-    of_classes, with_real = per_class(right, ranks, class_names), verdicts["real"][verdicts["real"] != NO_LABEL]
+    of_classes, with_real = per_class(right, ranks, class_names), verdicts["real"][verdicts["real"] >= 0]
     figures = {
         "value": [{"key": key, "value": value} for key, value in values], "accuracy": accuracy,
         "interval95": {"top%d" % top: statistics.interval(np.count_nonzero(ranks < top), len(jobs)) for top in (1, TOP)},

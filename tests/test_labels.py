@@ -30,6 +30,13 @@ def test_every_kind_of_line_end_bom_tabs_and_blank_lines_give_the_same_labels(tm
         assert read(tmp_path, text) == {"a": 5, "b": 12}
 
 
+def test_one_odd_line_among_plain_ones_is_read_and_so_is_a_last_one_without_an_end(tmp_path):
+    for odd, name in (("my cat.jpg", "my cat"), ("val/c.jpg", "c"), ("c", "c"), ("c.JPG", "c"), ("c.tar.png", "c_tar"),
+                      ("\u00e9.png", "\u00e9")):
+        assert read(tmp_path, "a.jpg 5\n%s 3\nb.jpg 12\n" % odd) == {"a": 5, name: 3, "b": 12}
+    assert read(tmp_path, "a.jpg 5\nb.jpg 12") == {"a": 5, "b": 12}
+
+
 def test_equal_labels_have_one_hash_however_they_are_written(tmp_path):
     hashes = []
     for text in ("a.jpg 5\nb.jpg 12\n", "b.jpg 12\r\na.jpg\t5", "val/a.jpg 5\nval\\b.JPEG 12\n", "a.jpg 5\nb.jpg 13\n"):
@@ -77,6 +84,8 @@ def test_what_is_no_line_of_a_file_and_a_class_is_shown(line, tmp_path):
 
 def test_two_lines_that_become_one_name_are_an_error(tmp_path):
     assert "line 3 is not" in refused(read, tmp_path, "a.jpg 1\r\nb.jpg 2\r\nc.jpg\r\n")
+    for text in ("a.jpg 1\na.jpg 1\n", "a.jpg 1\na.png 1\n"):  # each line a plain one
+        assert "line 2 labels a a second time" in refused(read, tmp_path, text)
     for text in ("a.jpg 1\nfolder/a.png 1\n", "\u00e9.jpg 1\ne\u0301.jpg 2\n", "a b.jpg 1\na  b.jpg 1\n"):
         assert "line 2 labels" in refused(read, tmp_path, text)
     assert "make_val_label.py" in refused(read, tmp_path, "cup/1.jpg 0\nbike/1.jpg 1\n")
