@@ -119,11 +119,7 @@ def make_all(jobs, folder, args):
 
 def check_folder(folder, wanted, found, earlier, manifest, args):
     """Exit where DST is another recipe's, holds files of somebody else's, or more of these images than are wanted."""
-    if earlier:
-        was = recipe.from_json(earlier.get("recipe"), os.path.join(folder, prepared.RECIPE))
-        difference = recipe.difference(was, args.recipe, list(recipe.FIELDS) + ["dtype"])
-        if difference:
-            fail("%s: was made with %s; use another folder, or --overwrite to make it again" % (folder, difference))
+    prepared.require_recipe(folder, earlier, args.recipe)
     names = os.listdir(folder) if os.path.lexists(folder) else []
     strangers = sorted(name for name in names if name.endswith(prepared.TAKEN)
                        and not (name.endswith(".bin") and name[:-4] in manifest))

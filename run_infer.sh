@@ -42,7 +42,7 @@ read_options() {
   rm -f -- "$file"
   [ "$status" -eq 0 ] && [ ${#option[@]} -gt 0 ] || exit "$status" # without options it was --help
   output=${option[output]} shard=${option[shard]} soc_version=${option[soc_version]} om=${option[om]} engine=${option[engine]}
-  precisions+=${option[int8]:+ int8}
+  prepared=${option[prepared]} precisions+=${option[int8]:+ int8}
 }
 
 selected() { [[ ,${option[stages]}, == *",$1,"* ]]; }
@@ -231,8 +231,6 @@ main() {
   [ -z "${option[demo]}" ] || must export "$PYTHON" "${here}tools/make_tiny_imagenet.py" "$output/tiny-imagenet"
   # The export comes before the long stages: a wrong checkpoint shows in seconds.
   prepare_models
-  prepared=$output/prep_dataset
-  [ "${option[dtype]}" = float32 ] || prepared+=_uint8
   find_parts
   for part in "${parts[@]#/shard}"; do preprocess preprocess "$prepared" "${option[dtype]}" ${part:+--shard "${part/_of_//}"}; done
   # ONNX Runtime's results of the first images, to compare an .om's with; one at a time.

@@ -47,6 +47,14 @@ def read_record(folder):
     return files.read_json(path) if os.path.lexists(path) else None
 
 
+def require_recipe(folder, record, wanted):
+    """Exit where what is there was made by another Recipe than is wanted, of which no run shall make a mixture."""
+    was = recipe.from_json(record.get("recipe"), os.path.join(folder, RECIPE)) if record else None
+    difference = recipe.difference(was, wanted, list(recipe.FIELDS) + ["dtype"])
+    if difference:
+        fail("%s: was made with %s; use another folder, or --overwrite to make it again" % (folder, difference))
+
+
 def write_record(folder, record):
     files.write(os.path.join(folder, RECIPE), files.as_json(record, 1))
 

@@ -164,6 +164,20 @@ def test_another_data_set_with_equal_names_and_old_dates_in_the_same_folder_is_n
     assert rows == rows_of(fresh)
 
 
+def test_another_recipe_is_refused_before_anything_of_a_finished_folder_is_replaced(rerun, tiny):
+    folder, before = rerun[0], made(rerun[0])
+    sentence = fails(1, "run_infer.sh", *data_options(tiny, folder, "--resize", "232"))
+    assert "prep_dataset: was made with resize 256, not 232" in sentence
+    assert made(folder) == before
+    (folder / "prep_dataset").rename(folder / "whole")
+    (folder / "prep_dataset").mkdir()
+    (folder / "whole").rename(folder / "prep_dataset" / "shard1_of_1")
+    before = made(folder)
+    for more in (["--interpolation", "bicubic"], ["--interpolation", "bicubic", "--stages", "export"]):
+        assert "shard1_of_1: was made with inter" in fails(1, "run_infer.sh", *data_options(tiny, folder, *more))
+    assert made(folder) == before
+
+
 def test_another_pillow_behind_the_same_python_prepares_the_images_again(rerun, tmp_path):
     folder, again = rerun
     record = json.loads((folder / "prep_dataset" / ".recipe.json").read_text())

@@ -11,10 +11,11 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) 
 from common import command
 
 import argparse
+import glob
 import importlib.util
 import re
 
-from common import files, int8, labels, recipe, scores
+from common import files, int8, labels, prepared, recipe, scores
 from common.command import fail
 
 STAGES = ["export", "compile", "preprocess", "infer", "evaluate", "perf", "report"]
@@ -133,7 +134,8 @@ def parse_args(words):
     if args.shard and set(args.stages.split(",")) - SHARDED:
         parser.error("--shard goes with --stages preprocess,infer")
     args.device = ",".join(map(str, args.device))
-    recipe.from_options(parser, args)
+    args.recipe = recipe.from_options(parser, args, dtype=args.dtype)
+    args.prepared = os.path.join(args.output, "prep_dataset" + ("" if args.dtype == "float32" else "_" + args.dtype))
     return args
 
 
@@ -159,6 +161,12 @@ def check_files(args):
         fail("%s: is no report.json and no folder with one; name the report to compare with" % args.reference)
 
 
+def check_recipe(args):
+    """Exit where the images were prepared by another recipe: before the export replaces the model that they are for."""
+    for folder in [args.prepared] + sorted(glob.glob(os.path.join(glob.escape(args.prepared), "shard*_of_*"))):
+        prepared.require_recipe(folder, prepared.read_record(folder), args.recipe)
+
+
 def need(modules):
     """Exit where a module is not installed in this Python."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
@@ -171,7 +179,7 @@ def words_of(args):
     """[(name, value)] for run_infer.sh; what goes on to a script as it is comes as recipe, gate or report, word by word."""
     simple = ("demo", "pth", "weights", "images", "labels", "classes", "limit", "output", "batch_sizes", "engine", "dtype",
               "int8", "calibration_images", "fidelity", "outfmt", "provider", "device", "soc_version", "om", "force",
-              "force_perf", "stages", "check", "quiet")
+              "force_perf", "stages", "check", "quiet", "prepared")
     values = vars(args)
     pairs = [(name, {True: "yes", False: "", None: ""}.get(values[name], values[name])) for name in simple]
     pairs.append(("shard", "%d/%d" % tuple(args.shard) if args.shard else ""))
@@ -197,6 +205,8 @@ def main():
         setattr(args, name, os.path.join(tiny, DEMO[name]) if args.demo else getattr(args, name) or default)
     if not args.demo:
         check_files(args)
+    if not args.force:
+        check_recipe(args)
     try:
         with open(3, "wb") as file:
             file.write(b"".join(os.fsencode("%s\0%s\0" % pair) for pair in words_of(args)))
