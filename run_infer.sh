@@ -93,7 +93,11 @@ give_up() {
 }
 
 give_up_int8() { # REASON
-  for size in ${option[batch_sizes]}; do give_up "int8:$size" "$1"; done
+  if [ -n "$shard" ]; then # which ends well without INT8; the whole run says that it is missing
+    echo "warning: no INT8 in this shard: $1" >&2
+  else
+    for size in ${option[batch_sizes]}; do give_up "int8:$size" "$1"; done
+  fi
   option[int8]=""
 }
 
@@ -107,11 +111,9 @@ check_packages() {
   if exports && selected export; then modules+=(onnxruntime onnx torch torchvision); fi
   "$PYTHON" "${here}tools/run_options.py" --need "${modules[@]}" || exit 1
   [ -n "${option[int8]}" ] && [ "$engine" = ais_bench ] || return 0
-  if [ -n "$om" ]; then
-    [ -e "$list" ] || ! selected evaluate || fail "$list: no such file; copy it along with the .om files: INT8 is not judged on what it lists"
-  elif ! command -v amct_onnx >/dev/null; then
-    give_up_int8 "amct_onnx is not found, so there is no INT8 model for the NPU"
-  fi
+  [ -n "$om" ] || command -v amct_onnx >/dev/null || give_up_int8 "amct_onnx is not found, so there is no INT8 model for the NPU"
+  [ -z "$om" ] || [ -e "$list" ] || ! selected evaluate ||
+    fail "$list: no such file; copy it along with the .om files: INT8 is not judged on what it lists"
 }
 
 preprocess() { # PART FOLDER TYPE [more options]
@@ -135,6 +137,7 @@ quantize() { # FLOAT_ONNX TYPE
   [ "$engine" = onnxruntime ] || { tool=amct && count=$((count < 32 ? count : 32)); }
   preprocess export "$folder" "$2" --sample "$((option[calibration_images] + 64))"
   [ -e "$folder" ] || selected export || return 0
+  [ -e "$output/resnet34_int8.onnx" ] || selected export || { give_up_int8 "stage export left no model of it" && return; }
   stage export "$PYTHON" "${here}resnet34_quantize.py" "$1" "$output/resnet34_int8.onnx" --calibration "$folder" --tool "$tool" \
     --images "$count" ${quantization[@]+"${quantization[@]}"} || status=$?
   [ "$status" -ne 2 ] || exit 2
@@ -174,7 +177,6 @@ prepare_models() {
 # parts: "" where the images are prepared in one folder, else /shardK_of_N for each that was begun, in order.
 find_parts() {
   local folder count
-  parts=("")
   for folder in "$prepared"/shard1_of_*/; do
     [ -d "$folder" ] || continue
     folder=${folder%/} count=${folder##*_}

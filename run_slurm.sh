@@ -93,7 +93,7 @@ line_of() {
 }
 
 # Is there nothing to do for this part? What run_infer.sh refuses is said now, and not in an hour in a log; only whether there is an
-# NPU a login node cannot tell: then the part is submitted, and skips what is finished in seconds.
+# NPU, or whether other CPUs than its own measured it, a login node cannot tell: the part is submitted, and ends in seconds as kept.
 finished() {
   local status=0 said
   line_of "$@" --check
@@ -159,7 +159,7 @@ main() {
   if [ -n "$prepare" ]; then
     line_of --stages export,compile
     submit prepare prepare-%j
-    prepare=$job after=(--dependency="afterok:$job")
+    prepare=$job after=(--dependency="afterany:$job") # which also fails for INT8 alone; each shard looks for what it needs
   fi
   if [ ${#todo[@]} -gt 0 ]; then
     line_of --stages preprocess,infer

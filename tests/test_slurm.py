@@ -106,6 +106,18 @@ def test_a_cancelled_task_and_a_failed_one_are_submitted_again_and_only_they(clu
     assert rows_of(folder)[0]["judged"] == 48
 
 
+def test_an_int8_model_that_is_refused_costs_the_jobs_its_rows_alone(cluster, tiny, tmp_path):
+    folder = tmp_path / "out"
+    told = succeeds("run_slurm.sh", "--shards", "2", "--pth", tiny / "resnet34-tiny.pth", "--images", tiny / "val", "--labels",
+                    tiny / "val_label.txt", "--batch-sizes", "4", "--limit", "8", "--int8", "--calibration-images", "4",
+                    "--max-error", "0.0", "--output", folder, *ONE, env=cluster)
+    until_done(cluster, told)
+    assert (folder / "report.json").exists(), logs_of(folder)
+    float_row, given_up = rows_of(folder)
+    assert float_row["judged"] == 8 and (given_up["precision"], given_up["top1"]) == ("int8", None)
+    assert "no whole result for int8:4: stage export left no model of it" in logs_of(folder)
+
+
 @pytest.mark.parametrize("options,words", [
     (["--demo"], "--shards"), (["--shards", "0", "--demo"], "--shards"), (["--shards", "2", "--stages", "infer"], "itself"),
     (["--shards", "2", "--no-such-option", "1"], "unrecognized"),
