@@ -3,6 +3,7 @@ import gzip
 import os
 import struct
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -216,6 +217,20 @@ def test_a_packed_list_is_read_and_another_archive_is_not_the_kit(tmp_path):
     assert made(tmp_path, tmp_path / "val.txt.gz")[0] == [["val_1.JPEG", 0], ["val_2.JPEG", 965]]
     archive = pack(folders(tmp_path / "mine", "cat/1.jpg"))
     assert "so it is not the development kit; unpack any other archive" in fails(1, SCRIPT, archive, tmp_path / "l")
+
+
+def test_kaggles_list_is_read_as_it_is_downloaded_and_a_zip_of_more_is_refused(tmp_path):
+    def zipped(**contents):
+        with zipfile.ZipFile(str(tmp_path / "LOC_val_solution.csv.zip"), "w") as archive:
+            for name, content in contents.items():
+                archive.writestr(name, content)
+        return tmp_path / "LOC_val_solution.csv.zip"
+    csv = "ImageId,PredictionString\nval_1,n01440764 85 1 499 272 \n"
+    assert made(tmp_path, zipped(csv=csv))[0] == [["val_1", 0]]
+    assert "holds 2 files; unpack it" in fails(1, SCRIPT, zipped(csv=csv, more=csv), tmp_path / "l")
+    whole = zipped(csv=csv).read_bytes()
+    (tmp_path / "LOC_val_solution.csv.zip").write_bytes(whole[:60])
+    assert "truncated or damaged" in fails(1, SCRIPT, tmp_path / "LOC_val_solution.csv.zip", tmp_path / "l")
 
 
 def test_numbers_among_themselves_beside_ids_are_taken_when_asked_for(tmp_path):

@@ -2,7 +2,7 @@
 """Make labels, lines of "FILE CLASS", from what people have (the guide's stage "prepare the data set").
 
     python3 tools/make_val_label.py ImageNet/val ImageNet/val_label.txt             # folders n01440764 ..., any number of them
-    python3 tools/make_val_label.py LOC_val_solution.csv ImageNet/val_label.txt     # Kaggle's
+    python3 tools/make_val_label.py LOC_val_solution.csv ImageNet/val_label.txt     # Kaggle's, or its .zip
     python3 tools/make_val_label.py ILSVRC2012_devkit_t12.tar.gz ImageNet/val_label.txt
     python3 tools/make_val_label.py pictures pictures.txt                           # folders of your own classes
 
@@ -28,7 +28,7 @@ import gzip
 import io
 import re
 import tarfile
-import zlib
+import zipfile
 
 from common import files, images, labels
 from common.command import fail, warn
@@ -156,12 +156,17 @@ def read_kit(path):
 
 
 def read_packed(path):
-    """The bytes of a file, of a .gz those that are in it: unpacked within bounds, where tarfile reads headers of any size."""
+    """The bytes of a file, of a .gz or .zip those in it: unpacked within bounds, where tarfile reads headers of any size."""
     data = files.read(path, LARGEST)
-    try:
-        data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(LARGEST + 1) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError, zlib.error) as error:
-        fail("%s: cannot be unpacked: %s" % (path, error))
+    with files.bounded(path, data, "archive"):
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(LARGEST + 1)
+        elif data[:4] == b"PK\3\4":  # as Kaggle packs each file
+            archive = zipfile.ZipFile(io.BytesIO(data))
+            names = archive.namelist()
+            if len(names) > 1:
+                fail("%s: holds %d files; unpack it, and give the one that has the labels" % (path, len(names)))
+            data = archive.open(names[0]).read(LARGEST + 1)
     if len(data) > LARGEST:
         fail("%s: unpacks to more than %d MB; it is neither labels nor the development kit" % (path, LARGEST >> 20))
     return data
