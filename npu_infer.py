@@ -27,6 +27,7 @@ import numpy as np
 from common import ais_bench, ascend, files, graph, inference, npu_smi, prepared, publishing, recipe, results, scores
 from common.command import fail, warn
 
+command.stop_sentence = "stopped; ais_bench leaves nothing to go on from, the same line begins this run again"
 DTYPES = {1: "uint8", 2: "float16", 4: "float32", 8: "int64"}  # by the bytes of a value, of an .om without a record
 HERE = os.path.dirname(os.path.abspath(__file__))
 WARM_RUNS, FEWEST_RUNS = 20, 10  # of --seconds

@@ -12,6 +12,7 @@ import signal
 import sys
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
+stop_sentence = "stopped; what was finished is kept, the same line goes on"  # one that keeps nothing has its own
 stop_code = 0  # the exit code, once a signal has come
 holding, held = False, []  # whether stops wait, and those that do
 
@@ -61,7 +62,7 @@ def stopped(number, frame):
         signal.signal(each, signal.SIG_IGN)
     stop_code = 128 + number
     with contextlib.suppress(OSError):
-        os.write(2, b"stopped; what was finished is kept, the same line goes on\n")
+        os.write(2, (stop_sentence + "\n").encode())
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # no library adds to it where it was interrupted
     sys.exit(stop_code)
 
