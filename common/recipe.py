@@ -30,8 +30,8 @@ FIELDS = collections.OrderedDict([
     ("resize", (256, dict(metavar="N", type=whole(1, 4096), help="short side after resizing"))),
     # Three float images of this side are 38 MB, and the proof's activations 2 GB.
     ("crop", (224, dict(metavar="N", type=whole(1, 1024), help="side of the centre crop"))),
-    ("interpolation", ("bilinear", dict(choices=("bilinear", "bicubic"), help="of the resizing"))),
-    ("mean", ([0.485, 0.456, 0.406], dict(metavar="R,G,B", type=three_numbers(0), help="channel means, of values in 0..1"))),
+    ("interpolation", ("bilinear", dict(metavar="NAME", choices=("bilinear", "bicubic"), help="bilinear or bicubic"))),
+    ("mean", ([0.485, 0.456, 0.406], dict(metavar="R,G,B", type=three_numbers(0), help="channel means, 0 to 1"))),
     ("std", ([0.229, 0.224, 0.225], dict(metavar="R,G,B", type=three_numbers(0.001), help="channel standard deviations"))),
 ])
 # The ModelZoo's table: what its model types have otherwise.

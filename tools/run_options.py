@@ -21,8 +21,10 @@ from common.command import fail
 STAGES = ["export", "compile", "preprocess", "infer", "evaluate", "perf", "report"]
 SHARDED = {"preprocess", "infer"}
 WEIGHTS_URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"
-DESCRIPTION = """The guide in one line: export, compile, preprocess, and for each batch size infer, evaluate and measure; ends
-with its table. On an NPU with ais_bench, elsewhere with ONNX Runtime. The same line goes on where a run was stopped."""
+DESCRIPTION = """From checkpoint and images to the guide's table, on an NPU or with ONNX Runtime.
+    bash run_infer.sh --demo
+    bash run_infer.sh --pth resnet34-b627a593.pth --images ImageNet/val
+"""
 PATHS = ("--pth", "--images", "--labels", "--classes", "--output", "--om", "--reference")
 DEMO = {"pth": "resnet34-tiny.pth", "images": "val", "labels": "val_label.txt", "classes": "class_names.txt"}
 DATA = {"pth": "resnet34-b627a593.pth", "images": "ImageNet/val", "labels": "ImageNet/val_label.txt", "classes": ""}
@@ -45,13 +47,10 @@ def stages(text):
     return text
 
 
-def matching(pattern, example):
-    """A type for argparse: a text of this form."""
-    def match_pattern(text):
-        if not re.match(pattern + r"\Z", text):
-            raise argparse.ArgumentTypeError("%r is not as %s" % (text, example))
-        return text
-    return match_pattern
+def soc_version(text):
+    if not re.fullmatch("[A-Za-z0-9_-]+", text):
+        raise argparse.ArgumentTypeError("%r is not as Ascend310P3" % text)
+    return text
 
 
 def path(text):
@@ -72,8 +71,10 @@ def glued(words):
 
 
 def parse_args(words):
-    parser = argparse.ArgumentParser(prog="run_infer.sh", usage="bash run_infer.sh [--demo] [options]    (--help shows them)",
-                                     description=DESCRIPTION, allow_abbrev=False)
+    parser = command.parser(DESCRIPTION, prog="run_infer.sh", usage="bash run_infer.sh [--demo] [options]    (--help shows them)",
+                            allow_abbrev=False, add_help=False)
+    # One line an option on a terminal of 80 columns: a help text has 52 letters.
+    parser.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26)
     add = parser.add_argument_group("what to run on").add_argument
     add("--demo", action="store_true", help="a tiny data set and weights, made first")
     add("--pth", metavar="FILE", type=path, help="checkpoint (default: %s)" % DATA["pth"])
@@ -85,23 +86,24 @@ def parse_args(words):
     add("--output", metavar="DIR", type=path, default="./output", help="folder for everything it makes (default: %(default)s)")
     add = parser.add_argument_group("how").add_argument
     add("--batch-sizes", metavar='"1 4"', type=batch_sizes, help='default: "1 4 8 16 32 64"; with --demo "1 4 8"')
-    add("--engine", choices=["auto", "onnxruntime", "ais_bench"], default="auto", help="default: auto")
-    add("--dtype", choices=sorted(recipe.LAYOUTS), default="float32", help="uint8: a quarter of the disk, the same results")
+    add("--engine", metavar="NAME", choices=["auto", "onnxruntime", "ais_bench"], default="auto",
+        help="auto, onnxruntime or ais_bench (default: auto)")
+    add("--dtype", metavar="NAME", choices=sorted(recipe.LAYOUTS), default="float32",
+        help="float32; uint8: equal results, a quarter of the disk")
     add("--int8", action="store_true", help="INT8 beside the float model, with what it costs")
     add("--calibration-images", metavar="N", type=command.whole(), help="for INT8 (default: 500; with --demo 16)")
-    add("--method", choices=int8.METHODS, help="of the calibration, ONNX Runtime's (default: MinMax)")
+    add("--method", metavar="NAME", choices=int8.METHODS, help="MinMax (default), Entropy, Percentile; not AMCT's")
     add("--max-error", metavar="E", type=command.number(0, 100), help="refuse INT8 that is further off the float model")
-    add("--min-agreement", metavar="P", type=command.number(0, 100), help="refuse INT8 whose Top-1 is another's more often")
+    add("--min-agreement", metavar="P", type=command.number(0, 100), help="refuse INT8 that shares Top-1 on less than P percent")
     add("--fidelity", metavar="N", type=command.whole(),
-        help="compare with ONNX Runtime's results of the first N images, which tells a wrong .om")
-    add("--outfmt", choices=scores.FORMATS, default="TXT", help="default: TXT")
+        help="compare the first N images' scores with ONNX Runtime")
+    add("--outfmt", metavar="NAME", choices=scores.FORMATS, default="TXT", help="of the results: TXT (default), BIN or NPY")
     add("--loop", metavar="N", type=command.whole(), help="runs of pure inference (default: 20)")
     add("--seconds", metavar="S", type=command.number(0.001, 10 ** 6), help="pure inference for so long, in place of --loop")
-    add("--provider", metavar="NAME[,KEY=VALUE]", help="ONNX Runtime's provider")
-    add = parser.add_argument_group("NPU").add_argument
-    add("--device", metavar="0,1", type=command.devices, default="0", help="default: 0")
-    add("--soc-version", metavar="NAME", type=matching("[A-Za-z0-9_-]+", "Ascend310P3"), help="the chip (default: npu-smi's)")
-    add("--om", metavar="DIR", type=path, help="take resnet34_bs1.om ... of this folder as they are; nothing is compiled")
+    add("--provider", metavar="NAME", help="ONNX Runtime's provider: NAME or NAME,KEY=VALUE")
+    add("--device", metavar="0,1", type=command.devices, default="0", help="NPUs that share the images (default: 0)")
+    add("--soc-version", metavar="NAME", type=soc_version, help="the NPU (default: npu-smi's)")
+    add("--om", metavar="DIR", type=path, help="take the resnet34_bs1.om ... there; compile nothing")
     group = parser.add_argument_group("for a net that was trained by another recipe than torchvision's")
     recipe.add_options(group, "torchvision's")
     add = parser.add_argument_group("verdicts (exit code 3) and report").add_argument
@@ -110,18 +112,19 @@ def parse_args(words):
     add("--min-top5", metavar="P", type=percentage, help="Top-5 likewise")
     add("--reference", metavar="REPORT", type=path, help="another run, to put beside this one")
     add("--max-slowdown", metavar="P", type=command.number(0, 99.99),
-        help="images/s must be at most P percent below the reference's")
-    add("--lang", choices=["en", "zh"], help="language of the report; zh begins with the guide's table")
+        help="at most P percent fewer images/s than the reference")
+    add("--lang", metavar="NAME", choices=["en", "zh"], help="en, or zh, which begins with the guide's table")
     add = parser.add_argument_group("what to do").add_argument
-    add("--force", "--overwrite", action="store_true", help="make everything again")
+    add("--force", "--overwrite", action="store_true", help="make all again, not only what is not finished")
     add("--force-perf", action="store_true", help="measure pure inference again")
-    add("--stages", metavar="LIST", type=stages, default=",".join(STAGES), help="a part of " + ",".join(STAGES))
-    add("--shard", metavar="K/N", type=command.share, help="preprocess and infer only the K-th of N blocks of the images")
+    add("--stages", metavar="LIST", type=stages, default=",".join(STAGES), help=",".join(STAGES))
+    add("--shard", metavar="K/N", type=command.share, help="preprocess and infer only block K of N of the images")
     add("--check", action="store_true", help="do nothing; exit code 0 when there is nothing to do")
     add("--quiet", action="store_true", help="only the table, warnings and errors")
     args = parser.parse_args(glued(words))
     own = [name for name in DATA if getattr(args, name)]
     if args.demo and own:
+    add("-h", "--help", action="help", help="show this")
         parser.error("--demo makes its own data: leave out --%s" % own[0])
     if args.loop and args.seconds:
         parser.error("--loop and --seconds exclude each other")
