@@ -348,6 +348,17 @@ def test_wrong_usage_and_missing_inputs_are_said_before_any_work(options, code, 
     assert not (tmp_path / "o" / "prep_dataset").exists()
 
 
+def test_one_image_is_a_limit_like_any_other(tiny, tmp_path):
+    succeeds("run_infer.sh", *data_options(tiny, tmp_path / "o", "--limit", "1", "--stages", "preprocess"))
+    assert len(list((tmp_path / "o" / "prep_dataset").glob("*.bin"))) == 1
+
+
+def test_help_is_one_line_an_option_and_fits_a_terminal_of_80_columns(tmp_path):
+    lines = succeeds("run_infer.sh", "--help", env=dict(ENV, COLUMNS="80")).stdout.splitlines()
+    assert len(lines) <= 60 and max(map(len, lines)) <= 80
+    assert all(re.match(r"  -.*\S {2,}\S", line) for line in lines if line.startswith("  ") and line[2] != " ")
+
+
 def test_pure_inference_and_the_export_need_no_labels(tiny, tmp_path):
     line = data_options(tiny, tmp_path / "o")
     line[line.index("--labels") + 1] = "missing"

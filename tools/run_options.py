@@ -26,6 +26,9 @@ DESCRIPTION = """From checkpoint and images to the guide's table, on an NPU or w
     bash run_infer.sh --pth resnet34-b627a593.pth --images ImageNet/val
 """
 PATHS = ("--pth", "--images", "--labels", "--classes", "--output", "--om", "--reference")
+# What run_infer.sh passes on to a script as it is.
+PASSED_ON = {"recipe": list(recipe.FIELDS), "gate": ["min_top1", "min_top5"], "report": ["reference", "max_slowdown", "lang"],
+             "quantize": ["method", "max_error", "min_agreement"]}
 DEMO = {"pth": "resnet34-tiny.pth", "images": "val", "labels": "val_label.txt", "classes": "class_names.txt"}
 DATA = {"pth": "resnet34-b627a593.pth", "images": "ImageNet/val", "labels": "ImageNet/val_label.txt", "classes": ""}
 
@@ -121,10 +124,10 @@ def parse_args(words):
     add("--shard", metavar="K/N", type=command.share, help="preprocess and infer only block K of N of the images")
     add("--check", action="store_true", help="do nothing; exit code 0 when there is nothing to do")
     add("--quiet", action="store_true", help="only the table, warnings and errors")
+    add("-h", "--help", action="help", help="show this")
     args = parser.parse_args(glued(words))
     own = [name for name in DATA if getattr(args, name)]
     if args.demo and own:
-    add("-h", "--help", action="help", help="show this")
         parser.error("--demo makes its own data: leave out --%s" % own[0])
     if args.loop and args.seconds:
         parser.error("--loop and --seconds exclude each other")
@@ -136,10 +139,11 @@ def parse_args(words):
                      % (args.reference, own))
     if args.shard and set(args.stages.split(",")) - SHARDED:
         parser.error("--shard goes with --stages preprocess,infer")
+    args.shard = args.shard and "%d/%d" % tuple(args.shard)
     args.device = ",".join(map(str, args.device))
-    args.recipe = recipe.from_options(parser, args, dtype=args.dtype)
+    args.runs = "--seconds=%g" % args.seconds if args.seconds else "--loop=%d" % (args.loop or 20)
     args.prepared = os.path.join(args.output, "prep_dataset" + ("" if args.dtype == "float32" else "_" + args.dtype))
-    return args
+    return args, recipe.from_options(parser, args, dtype=args.dtype)
 
 
 # ---- what can be known to be wrong before the first long stage ----
@@ -164,10 +168,10 @@ def check_files(args):
         fail("%s: is no report.json and no folder with one; name the report to compare with" % args.reference)
 
 
-def check_recipe(args):
+def check_recipe(prepared_folder, made_with):
     """Exit where the images were prepared by another recipe: before the export replaces the model that they are for."""
-    for folder in [args.prepared] + sorted(glob.glob(os.path.join(glob.escape(args.prepared), "shard*_of_*"))):
-        prepared.require_recipe(folder, prepared.read_record(folder), args.recipe)
+    for folder in [prepared_folder] + sorted(glob.glob(os.path.join(glob.escape(prepared_folder), "shard*_of_*"))):
+        prepared.require_recipe(folder, prepared.read_record(folder), made_with)
 
 
 def need(modules):
@@ -179,28 +183,21 @@ def need(modules):
 
 
 def words_of(args):
-    """[(name, value)] for run_infer.sh; what goes on to a script as it is comes as recipe, gate or report, word by word."""
-    simple = ("demo", "pth", "weights", "images", "labels", "classes", "limit", "output", "batch_sizes", "engine", "dtype",
-              "int8", "calibration_images", "fidelity", "outfmt", "provider", "device", "soc_version", "om", "force",
-              "force_perf", "stages", "check", "quiet", "prepared")
-    values = vars(args)
-    pairs = [(name, {True: "yes", False: "", None: ""}.get(values[name], values[name])) for name in simple]
-    pairs.append(("shard", "%d/%d" % tuple(args.shard) if args.shard else ""))
-    pairs.append(("runs", "--seconds=%g" % args.seconds if args.seconds else "--loop=%d" % (args.loop or 20)))
-    for field in recipe.FIELDS:
-        if values[field] is not None:
-            value = ",".join(map(str, values[field])) if isinstance(values[field], list) else values[field]
-            pairs.append(("recipe", "--%s=%s" % (field, value)))
-    for kind, names in (("gate", ("min_top1", "min_top5")), ("report", ("reference", "max_slowdown", "lang")),
-                        ("quantize", ("method", "max_error", "min_agreement"))):
-        pairs += [(kind, "--%s=%s" % (name.replace("_", "-"), values[name])) for name in names if values[name] is not None]
-    return pairs
+    """[(name, value)] for run_infer.sh; of what it passes on, the name is PASSED_ON's and the value a whole word."""
+    values, pairs = dict(vars(args)), []
+    for kind, names in PASSED_ON.items():
+        for name in names:
+            value = values.pop(name)
+            if value is not None:
+                text = ",".join(map(str, value)) if isinstance(value, list) else value
+                pairs.append((kind, "--%s=%s" % (name.replace("_", "-"), text)))
+    return pairs + [(name, "yes" if value is True else value or "") for name, value in values.items()]
 
 
 def main():
     if sys.argv[1:2] == ["--need"]:
         return need(sys.argv[2:])
-    args = parse_args(sys.argv[1:])
+    args, made_with = parse_args(sys.argv[1:])
     args.batch_sizes = args.batch_sizes or ("1 4 8" if args.demo else "1 4 8 16 32 64")
     args.calibration_images = args.calibration_images or (16 if args.demo else 500)
     tiny = os.path.join(args.output, "tiny-imagenet")
@@ -209,7 +206,7 @@ def main():
     if not args.demo:
         check_files(args)
     if not args.force:
-        check_recipe(args)
+        check_recipe(args.prepared, made_with)
     try:
         with open(3, "wb") as file:
             file.write(b"".join(os.fsencode("%s\0%s\0" % pair) for pair in words_of(args)))
