@@ -100,6 +100,7 @@ def parse_args():
 def main():
     args = parse_args()
     reference, opened = results.Results(args.reference), results.Results(args.result)
+    opened.spell_as(reference)
     reference.find_format(dtype=args.dtype)
     opened.find_format(reference.classes, args.dtype)
     made_from = dict(version=VERSION, summary=opened.sha256, reference=reference.sha256, limit=args.limit, dtype=args.dtype)

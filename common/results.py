@@ -9,6 +9,7 @@ import re
 
 from common import files, recipe, scores
 from common.command import fail, one_line
+from common.images import key as image_key
 
 SCHEMA = 2  # of a summary
 TITLE = "Overall statistical evaluation"  # of the ModelZoo's JSON of an accuracy, which other tools read
@@ -173,6 +174,11 @@ class Results:
         if len(self.parts) > 1 and inputs:
             self.run["device"] = "; ".join(sorted({part.summary["device"] or NOT_RECORDED for part in self.parts}))
             self.run["input"] = dict(inputs[0], path=os.path.dirname(inputs[0]["path"]), images=len(self.files))
+
+    def spell_as(self, other):
+        """Call the images what another Results calls them, where a Mac's spelling of a name is all that differs."""
+        theirs = {image_key(name): name for name in other.files}
+        self.files = {theirs.get(image_key(name), name): result for name, result in self.files.items()}
 
     def input_of(self, names):
         """What the summary says of the input, and the identity of these images, by names and contents, where that is recorded."""

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import unicodedata
 
 import numpy as np
 import onnx
@@ -203,6 +204,14 @@ def test_a_reference_of_some_of_the_images_is_compared_and_counted(tmp_path):
     process = succeeds(SCRIPT, mine, theirs, "--json", tmp_path / "r.json")
     fidelity = json.loads((tmp_path / "r.json").read_text())
     assert "1 of 4 images" in process.stdout and (fidelity["compared"], fidelity["results"]) == (1, 4)
+
+
+def test_the_same_image_is_compared_where_one_machine_spells_its_name_as_a_mac_does(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "K\u00e4se 1") for form in ("NFC", "NFD"))
+    mine = write(tmp_path / "mine", {composed: NEARLY["a"], "b": NEARLY["b"]})
+    theirs = write(tmp_path / "theirs", {decomposed: SCORES["a"]})
+    assert "1 of 2 images" in succeeds(SCRIPT, mine, theirs).stdout
+    assert "1 of 1 images" in succeeds(SCRIPT, write(tmp_path / "less", {composed: NEARLY["a"]}), theirs).stdout
 
 
 def test_a_reference_of_other_images_or_another_width_is_refused(tmp_path):
