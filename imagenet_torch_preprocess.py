@@ -160,22 +160,21 @@ def remove_bins(folder, names):
 
 def parse_args():
     parser = command.parser(__doc__)
-    parser.add_argument("model_type", metavar="MODEL_TYPE", choices=sorted(recipe.MODEL_TYPES),
-                        help=" | ".join(sorted(recipe.MODEL_TYPES)))
-    parser.add_argument("source", metavar="SRC", help="folder of images, or of class folders with images")
-    parser.add_argument("destination", metavar="DST", help="folder for the .bin files, made where missing")
-    parser.add_argument("-j", "--workers", metavar="N", type=command.whole(), default=machine.cpus(),
-                        help="worker processes (default: the CPUs this process may use, here %(default)s)")
-    parser.add_argument("--limit", metavar="N", type=command.whole(), help="only the first N images in order of their names")
-    parser.add_argument("--sample", metavar="N", type=command.whole(), help="only N images, drawn among these, always the same")
-    parser.add_argument("--overwrite", action="store_true", help="make finished files again")
-    parser.add_argument("--check", action="store_true", help="do nothing; exit code 0: nothing is to be done, 1: something is")
-    parser.add_argument("--dtype", choices=sorted(recipe.LAYOUTS), default="float32",
-                        help="float32: normalised, the guide's (default); uint8: pixels, a quarter of the bytes")
+    add = parser.add_argument
+    add("model_type", metavar="MODEL_TYPE", choices=sorted(recipe.MODEL_TYPES), help=" | ".join(sorted(recipe.MODEL_TYPES)))
+    add("source", metavar="SRC", help="folder of images, or of class folders with images")
+    add("destination", metavar="DST", help="folder for the .bin files, made where missing")
+    add("-j", "--workers", metavar="N", type=command.whole(), default=machine.cpus(),
+        help="worker processes (default: the CPUs this process may use, here %(default)s)")
+    add("--limit", metavar="N", type=command.whole(), help="only the first N images in order of their names")
+    add("--sample", metavar="N", type=command.whole(), help="only N images, drawn among these, always the same")
+    add("--overwrite", action="store_true", help="make finished files again")
+    add("--check", action="store_true", help="do nothing; exit code 0: nothing is to be done, 1: something is")
+    add("--dtype", choices=sorted(recipe.LAYOUTS), default="float32",
+        help="float32: normalised, the guide's (default); uint8: pixels, a quarter of the bytes")
     recipe.add_options(parser)
-    parser.add_argument("--labels", metavar="FILE", help="val_label.txt: images without a label in it are refused before work")
-    parser.add_argument("--shard", metavar="K/N", type=command.share, help="only the K-th of N blocks of the names, into "
-                        "DST/shardK_of_N")
+    add("--labels", metavar="FILE", help="val_label.txt: images without a label in it are refused before work")
+    add("--shard", metavar="K/N", type=command.share, help="only the K-th of N blocks of the names, into DST/shardK_of_N")
     args = parser.parse_args()
     args.recipe = recipe.from_options(parser, args, args.model_type, args.dtype)
     return args

@@ -29,7 +29,6 @@ from common.command import fail, warn
 
 command.stop_sentence = "stopped; ais_bench leaves nothing to go on from, the same line begins this run again"
 DTYPES = {1: "uint8", 2: "float16", 4: "float32", 8: "int64"}  # by the bytes of a value, of an .om without a record
-HERE = os.path.dirname(os.path.abspath(__file__))
 WARM_RUNS, FEWEST_RUNS = 20, 10  # of --seconds
 
 # input: {dtype, shape of an image}; outputs: [{name, dtype, shape}]; properties: as graph.described gives them
@@ -196,7 +195,7 @@ def summarise_devices(args, model, parts, seconds, inputs, output, hashes, **run
     slowest = max(range(len(parts)), key=lambda index: figures[index]["mean_ms"])
     speeds, intervals = ([performance[key] for performance in figures] for key in ("images_per_second", "interval95"))
     interval = [sum(ends) for ends in zip(*intervals)] if all(intervals) else None
-    script = os.path.join(HERE, "tools", "npu_info.py")
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tools", "npu_info.py")
     code, text, _ = npu_smi.run_program(sys.executable, script, "--device", ",".join(map(str, args.devices)))
     npu = None if code else json.loads(text)
     chip = " and ".join(sorted({found["soc_version"] for found in (npu or {"devices": []})["devices"] if found["soc_version"]}))

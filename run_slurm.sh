@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# run_infer.sh's line on a Slurm cluster: prepare, an array of shards, finish, each tied to the one before.
-#
+# usage: bash run_slurm.sh --shards N [--dry-run] [run_infer.sh's options] [-- sbatch's options]
+# run_infer.sh's line as Slurm jobs, each tied to the one before: prepare, an array of shards, finish; for example
 #   bash run_slurm.sh --shards 8 --pth resnet34-b627a593.pth --output output -- --partition=cpu --time=4:00:00
-#
-# Options before -- are run_infer.sh's, those after it sbatch's and go to every job. The output folder, the scripts and Python must be
-# on a file system that all nodes share. The same line again submits only what is not finished.
-# Exit code 0: submitted, or nothing to do; 1: not submitted; 2: wrong usage.
+#   --shards N   parts of the images, each a task of the array
+#   --dry-run    show what would be submitted
+# The output folder, the scripts and Python must be on a file system that all nodes share. sbatch's options go to every job. The same
+# line again submits only what is not finished. Exit code 0: submitted, or nothing to do; 1: not submitted; 2: wrong usage.
 # shellcheck disable=SC2015 # in "A && B || fail", fail is meant when either is false, and ends the shell
 set -euo pipefail
 umask 027
@@ -16,15 +16,7 @@ shards="" dry="" output=./output options=() sbatch_options=() queued=() line=() 
 # shellcheck source=common/shell.sh
 . "$here/common/shell.sh"
 
-usage() {
-  cat <<'TEXT'
-usage: bash run_slurm.sh --shards N [--dry-run] [run_infer.sh's options] [-- sbatch's options]
-run_infer.sh's line as Slurm jobs: prepare, an array of shards, finish; for example
-  bash run_slurm.sh --shards 8 --pth resnet34-b627a593.pth -- --partition=cpu
-  --shards N   parts of the images, each a task of the array
-  --dry-run    show what would be submitted
-TEXT
-}
+usage() { sed -n '2,6s/^# //p' "${BASH_SOURCE[0]}"; } # what this file begins with
 
 wrong_usage() {
   printf 'error: %s (bash run_slurm.sh --help shows the options)\n' "${*//$'\n'/ }" >&2
@@ -37,9 +29,8 @@ parse_args() {
       -h | --help) usage && exit 0 ;;
       --dry-run) dry=yes && shift ;;
       --) shift && sbatch_options=("$@") && break ;;
-      --shards=*) shards=${1#*=} && shift ;;
+      --shards=* | --output=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
       --shards) [ $# -ge 2 ] || wrong_usage "--shards needs a number" && shards=$2 && shift 2 ;;
-      --output=*) output=${1#*=} && shift ;;
       --output) [ $# -ge 2 ] || wrong_usage "--output needs a folder" && output=$2 && shift 2 ;;
       --stages | --stages=* | --shard | --shard=* | --check) wrong_usage "$1 is set by run_slurm.sh itself" ;;
       *) options+=("$1") && shift ;;

@@ -44,9 +44,8 @@ stopped() {
   exit "$1"
 }
 
-# One run in a folder at a time, but several shards, each alone in its part. The kernel's lock ends with its holders: this shell and
-# the stage it runs.
-# lock_output FOLDER SHARD; a stage of a killed run is waited for.
+# lock_output FOLDER SHARD: one run in a folder at a time, but several shards, each alone in its part. The kernel's lock ends with its
+# holders, this shell and the stage it runs; a stage of a killed run is waited for.
 lock_output() {
   local output=$1 shard=$2
   mkdir -p -- "$output" 2>/dev/null && [ -w "$output" ] || fail "$output: cannot be made a folder of yours; name another --output"

@@ -147,12 +147,9 @@ def read_kit(path):
     data = read_packed(path)
     if data[257:262] != b"ustar":
         return None
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            members = {os.path.basename(member.name): member for member in archive if member.isfile()}
-            return {name: archive.extractfile(members[name]).read() for name in (TRUTH, META) if name in members}
-    except (OSError, tarfile.TarError, EOFError, ValueError) as error:
-        return fail("%s: is no tar archive that can be read: %s" % (path, error))
+    with files.bounded(path, data, "tar archive"), tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+        members = {os.path.basename(member.name): member for member in archive if member.isfile()}
+        return {name: archive.extractfile(members[name]).read() for name in (TRUTH, META) if name in members}
 
 
 def read_packed(path):

@@ -110,9 +110,8 @@ def parse_args(words):
     group = parser.add_argument_group("for a net that was trained by another recipe than torchvision's")
     recipe.add_options(group, "torchvision's")
     add = parser.add_argument_group("verdicts (exit code 3) and report").add_argument
-    percentage = command.number(0, 100)
-    add("--min-top1", metavar="P", type=percentage, help="Top-1 must be at least P percent")
-    add("--min-top5", metavar="P", type=percentage, help="Top-5 likewise")
+    add("--min-top1", metavar="P", type=command.number(0, 100), help="Top-1 must be at least P percent")
+    add("--min-top5", metavar="P", type=command.number(0, 100), help="Top-5 likewise")
     add("--reference", metavar="REPORT", type=path, help="another run, to put beside this one")
     add("--max-slowdown", metavar="P", type=command.number(0, 99.99),
         help="at most P percent fewer images/s than the reference")
