@@ -111,6 +111,7 @@ def find_mistakes(opened, jobs, verdicts, class_names):
 
 def pair(opened, baseline, jobs, ranks):
     """The baseline's results for the same images, judged and compared image by image."""
+    baseline.spell_as(opened)
     differing = sorted(set(opened.files) ^ set(baseline.files))
     if differing:
         first, second = (opened, baseline) if differing[0] in opened.files else (baseline, opened)

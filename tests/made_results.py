@@ -49,13 +49,12 @@ def record(folder, **changes):
     return path
 
 
-def in_shards(folder, total, first=1, **changes):
+def in_shards(folder, total, **changes):
     """Moves a folder's results into shard folders with summaries."""
     paths = sorted(folder.glob("*.*"))
-    for number in range(first, total + 1):
+    for number in range(1, total + 1):
         shard = folder / ("shard%d_of_%d" % (number, total))
         shard.mkdir()
-        for path in paths[(number - first) * len(paths) // (total - first + 1):
-                          (number - first + 1) * len(paths) // (total - first + 1)]:
+        for path in paths[(number - 1) * len(paths) // total:number * len(paths) // total]:
             path.rename(shard / path.name)
         record(shard, **dict({"input": {"path": "prep/" + shard.name, "shard": [number, total]}}, **changes))

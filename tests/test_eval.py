@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import unicodedata
 
 import numpy as np
 import pytest
@@ -568,6 +569,14 @@ def test_a_baseline_of_other_images_is_refused(labels, result, tmp_path):
     write_result(tmp_path / "float", NAMES[0], SCORES[0], "bin")
     (result / (NAMES[3] + "_0.txt")).unlink()
     assert "result: has no result for %s, as " % NAMES[3] in refused(tmp_path, "--baseline", tmp_path / "float")
+
+
+def test_a_baseline_is_paired_where_one_machine_spells_a_name_as_a_mac_does(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "K\u00e4se") for form in ("NFC", "NFD"))
+    (tmp_path / "val_label.txt").write_text("%s.jpg 3\n" % composed, encoding="utf-8")
+    write_result(tmp_path / "result", composed, SCORES[0])
+    write_result(tmp_path / "float", decomposed, SCORES[0])
+    assert evaluate(tmp_path, "--baseline", tmp_path / "float")[1]["paired"]["images"] == 1
 
 
 @pytest.mark.parametrize("said, changes, pairable", [
