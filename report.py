@@ -198,7 +198,8 @@ def make_report(args, run):
     gates, names = remarks.verdicts(some, pairs, args.max_slowdown), read_class_names(args.classes, some)
     if args.max_slowdown is not None and not any(other["images_per_second"] for _, other in pairs):
         fail("%s: has no throughput at any of these batch sizes; give a run of the same ones" % reference["path"])
-    (above, own), runs, date = tables.common(some), sorted({row["runs"] for row in some if row["runs"]}), date_of(run)
+    (above, own), date = tables.common(some, run.different), date_of(run)
+    runs = sorted({row["runs"] for row in some if row["runs"]})
     shown_runs = tables.figure([runs[0], runs[-1]], "%d") if len(runs) > 1 else str((runs or [say(UNKNOWN)])[0])
     above += [(say("Runs"), shown_runs), (say("Date"), one_line(date or say(UNKNOWN)))]
     shown = tables.all_tables(run, some, own, gates, pairs, reference, names, args.lang)

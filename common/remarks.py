@@ -16,19 +16,14 @@ def check_reference(run, some, reference):
         for row in [wanted[key] for key in wanted if key not in found]:
             run.note(text, reference["path"], precision_of(row), tables.figure(row["batch_size"]))
     pairs = [(row, there[is_int8(row), row["batch_size"]]) for row in some if (is_int8(row), row["batch_size"]) in there]
+    different = {}  # by heading, in the order of differences()
     for row, other in pairs:
-        if rows.differ_in_labels(row, other) or rows.differ_in_images(row, other):
+        found = rows.differences(row, other)
+        different.update(dict.fromkeys(found))
+        if "Labels" in found or rows.OTHER_IMAGES & set(found):
             other.update(top1=None, top5=None)
-    different = [say(heading) for heading, key in (
-        ("Model", "model.weights_sha256"), ("Images", "judged"), ("Engine", "engine"),
-        ("Device", "device"), ("Contents of the images", "input.set_hash"), ("Contents of the images", "input.images_hash"))
-        if any(differ(at(row, key), at(other, key)) for row, other in pairs)]
-    if any(rows.differ_in_labels(row, other) for row, other in pairs):
-        different.append(say("Labels"))
-    if any(rows.differ_in_recipe(row, other) for row, other in pairs):
-        different.append(say("Preprocessing"))
     if different:
-        run.note("%s: that run and this one differ in: %s", reference["path"], say(", ").join(dict.fromkeys(different)))
+        run.note("%s: that run and this one differ in: %s", reference["path"], say(", ").join(map(say, different)))
     return pairs
 
 
@@ -107,18 +102,14 @@ def speed_gate(row, other, slowdown):
                 text=text % (name, measured, least, most, say(how), say(word), limit, there, low, slowdown))
 
 
-def is_of_the_same(row, other):
-    """Whether two rows may be quoted in one breath: nothing known says that they are of different engines, devices or models."""
-    return not rows.differ_in_engine(row, other) and not any(
-        differ(at(row, key), at(other, key)) for key in ("device", "precision", "model.weights_sha256"))
-
-
 def verdict(some):
     """The sentence to be quoted: the accuracy, its distance from what is published, the best throughput; of INT8 likewise."""
     sentences = []
     for group in filter(None, ([row for row in some if is_int8(row) == int8] for int8 in (False, True))):
         judged = next((row for row in group if row["top1"] is not None), None)
-        alike = [row for row in group if not judged or is_of_the_same(row, judged)]
+        # Quoted in one breath are rows that nothing tells to be of different engines, devices or models.
+        alike = [row for row in group if not judged or not differ(row, judged, "precision")
+                 and not {"Engine", "Device", "Model"} & set(rows.differences(row, judged))]
         fastest = max(alike, key=lambda row: row["images_per_second"] or 0)
         judged = fastest if fastest["top1"] is not None else judged
         parts = []

@@ -18,6 +18,8 @@ OF_ACCURACY = ("labels", "labels_sha256", "input", "judged", "labelled", "exclud
                "judged_classes", "chance_top5", "top1", "top5", "top1_interval95", "top5_interval95", "published", "real",
                "labels_doubt", "gates", "calibration_shared", "paired", "worst_classes", "mistakes", "wall", "loop")
 ROW = OF_SPEED + OF_ACCURACY + ("precision", "batch_size", "dataset", "guide_images_per_second", "fidelity", "failed", "refused")
+OTHER_IMAGES = {"Contents of the images", "Preprocessing"}  # of the headings of differences(), those of other values
+TIMES = ("mean", "median", "p90", "p99", "min", "max")  # of latency_ms
 FAILED_PURE = "its pure inference failed"  # as run_infer.sh says it; of any other failure the accuracy may be an earlier run's
 SUMMARY = r"(_summary|/\.summary|/sumary)\.json$"
 
@@ -29,28 +31,43 @@ def at(record, path):
     return record
 
 
-def differ(first, second):
-    return None not in (first, second) and first != second
+def differ(first, second, path):
+    """Whether two records are known to differ in what lies at a path."""
+    values = [at(record, path) for record in (first, second)]
+    return None not in values and values[0] != values[1]
 
 
 def differ_in_engine(first, second):
     """Whether two rows are known to be of different engines; of a version that is not recorded its name tells."""
-    engines = [each["engine"] for each in (first, second)]
-    if None in engines or UNKNOWN not in "".join(engines):
-        return differ(*engines)
-    return engines[0].split()[0] != engines[1].split()[0]
+    engines = [each["engine"] or "" for each in (first, second)]
+    if UNKNOWN in "".join(engines):
+        engines = [engine.partition(" ")[0] for engine in engines]
+    return "" not in engines and engines[0] != engines[1]
 
 
 def differ_in_model(first, second):
     """Whether two rows are known to be of different models: by the hashes, or where one has none by the names of the .om."""
     hashes = [at(each, "model.sha256") for each in (first, second)]
-    return differ(*hashes) if None not in hashes else differ(first["om"], second["om"])
+    return differ(first, second, "om" if None in hashes else "model.sha256")
 
 
-def differ_in_labels(first, second):
-    """Whether two rows are known to be judged by different labels; evaluations of before have another hash, the file's."""
-    hashes = [each["labels_sha256"] for each in (first, second)]
-    return differ(*hashes) and len(set(map(len, hashes))) == 1
+def differences(first, second):
+    """The headings of what two rows are known to differ in."""
+    labels = [each["labels_sha256"] or "" for each in (first, second)]
+    contents = ["input.set_hash"] + ["input.images_hash"] * (first["judged"] == second["judged"])
+    found = {"Model": differ(first, second, "model.weights_sha256"), "Images": differ(first, second, "judged"),
+             "Engine": differ_in_engine(first, second), "Device": differ(first, second, "device"),
+             "Contents of the images": any(differ(first, second, path) for path in contents),
+             # Evaluations of before have a hash of another length, the file's.
+             "Labels": labels[0] != labels[1] and len(labels[0]) == len(labels[1]),
+             "Preprocessing": recipe.difference(recipe_of(first), recipe_of(second))}
+    return [heading for heading, differs in found.items() if differs]
+
+
+def recipe_of(row, path=""):
+    """The Recipe of a row's images, or None; exits where it is none, naming the file it was read from (where it is checked)."""
+    made_with = at(row, "input.recipe")
+    return made_with and recipe.from_json(made_with, path)
 
 
 def om_of(row):
@@ -102,14 +119,14 @@ def hash_of(path):
 
 
 class Run:
-    """A run's folder. rows: dictionaries with the keys of ROW; summaries, evaluations: of each such file; shown: the summaries
-    that the rows are of; read: the paths of what was read besides json_files; warnings: sentences about what does not fit
-    together; environment: {what: {value: [summary's name]}}."""
+    """A run's folder. rows: dictionaries with the keys of ROW; summaries: of each such file; shown: those that the rows are of;
+    read: the paths of what was read besides json_files; warnings: sentences about what does not fit together; environment:
+    {what: {value: [summary's name]}}."""
 
-    def __init__(self, folder, perf=(), dataset=None, failed=None, is_wanted=None):
-        """is_wanted: whether a (precision, batch size) is to have a row; None: any."""
-        self.folder, self.dataset, self.warnings, self.read = folder, dataset, [], set()
-        summaries, fidelities, self.evaluations = {}, [], []  # summaries: {real path: path}
+    def __init__(self, folder, perf=(), dataset=None, failed=None, is_wanted=lambda key: True):
+        """failed: {(precision, batch size): reason}; is_wanted: whether such a key is to have a row."""
+        self.folder, self.dataset, self.warnings, self.read, self.environment = folder, dataset, [], set(), {}
+        summaries, fidelities, evaluations = {}, [], {}  # {real path: path}; the contents; {path: content}
         for path in json_files(folder):
             if re.search(SUMMARY, path):
                 if is_one(path, r"(result|perf)(_.*)?_summary\.json$", b'"NPU_compute_time"'):
@@ -117,54 +134,54 @@ class Run:
             elif is_one(path, r"fidelity(_bs\d+)?\.json$", b'"reference_engine"'):
                 fidelities.append(dict(files.read_json(path), path=path))
             elif is_one(path, r"result(_.*)?\.json$", results.TITLE.encode()):
-                self.evaluations.append(self._evaluation(path))
+                evaluations[path] = files.read_json(path)
         for path in perf:  # a summary that lies elsewhere, or the folder it is of
             summary = results.find_summary(path) if os.path.isdir(path) else path
             summary = summary or fail("%s: has no summary in it or beside it" % path)
             summaries.setdefault(os.path.realpath(summary), summary)
             self.read.add(summary)
+        self.classes = next((content.get("classes") for content in evaluations.values()), 1000)
         self.summaries = [self._summary(path) for path in summaries.values()]
-        self._join(fidelities, failed or {}, is_wanted or (lambda key: True))
+        judged = by_key(self._evaluation(path, content) for path, content in evaluations.items())
+        timed = join(judged, by_key(summary for summary in self.summaries if summary["pure"]))
+        self._join(judged, timed, fidelities, failed or {}, is_wanted)
+        self._check()
 
     def note(self, text, *values):
         if say(text) % values not in self.warnings:
             self.warnings.append(say(text) % values)
 
-    def _evaluation(self, path):
-        content = files.read_json(path)
-        with files.as_written(path):
-            recipe_of(content, path)
-            row = dict(dict.fromkeys(ROW), **content)
-            for top in ("top1", "top5"):
-                row.update({top: float(content["accuracy"][top]), top + "_interval95": content["interval95"][top]})
-            known = content["summary_sha256"]
-            return dict(row, path=path, stem=path[:-len(".json")], result=content.get("result"),
-                        worst_classes=content["per_class_worst"],
-                        known=known if isinstance(known, list) else [known],
-                        engine=None if row["engine"] == UNKNOWN else row["engine"], **content["images"])
+    # ---- what the files say ----
 
     def _summary(self, path):
+        """A summary, its performance under the keys of a row."""
         content, sha256 = results.read_summary(path)
         with files.as_written(path):
-            summary = of_ours(content) if results.is_ours(content) else self._of_ais_bench(path, content)
-            summary["latency_ms"] = {key: value and float(value) for key, value in summary["latency_ms"].items()}
-            summary["pictures"] = {prepared.image_name(info["infiles"][0]): info["image"]
-                                   for info in (content.get("filesinfo") or {}).values() if info.get("image")}
-            summary.update(path=path, sha256=sha256, name=os.path.relpath(path, self.folder), stem=re.sub(SUMMARY, "", path),
-                           images_per_second=float(content["throughput"]))
-            if not summary["images_per_second"] > 0:
-                raise ValueError("throughput %s" % content["throughput"])
-            return dict(dict.fromkeys(ROW + ("machine", "cpus", "npu", "date")), **summary)
+            if not results.is_ours(content):
+                content = dict(content, **self._as_ours(path, content))
+            times, made_from, speed = content["performance"], content["made_from"], float(content["throughput"])
+            if not speed > 0:
+                raise ValueError("throughput %s" % speed)
+            summary = dict(dict.fromkeys(ROW + ("machine", "npu", "date")), pure=content["input"] is None, om=om_of(content),
+                           batch_size_vouched=True)
+            summary.update(
+                content, path=path, sha256=sha256, name=os.path.relpath(path, self.folder), stem=re.sub(SUMMARY, "", path),
+                loop=made_from.get("loop") or 1, cpus=made_from.get("cpus"), runs=int(times["runs"]), images_per_second=speed,
+                images_per_second_interval95=times["interval95"],
+                latency_ms={key: times[key + "_ms"] and float(times[key + "_ms"]) for key in TIMES},
+                pictures={prepared.image_name(info["infiles"][0]): info["image"]
+                          for info in (content.get("filesinfo") or {}).values() if info.get("image")})
+            return summary
 
-    def _of_ais_bench(self, path, content):
-        """A summary as ais_bench alone writes it, under the keys of ours; what it does not tell is None."""
+    def _as_ours(self, path, content):
+        """What a summary as ais_bench alone writes it says, under the keys of ours; what it does not tell is None."""
         times, info = content["NPU_compute_time"], content.get("filesinfo")
         size, vouched, refused = self._batch_size(path, content)
-        latency = {key: times.get(key) for key in ("mean", "median", "p90", "min", "max")}
-        latency["p99"] = times.get("percentile(99%)", times.get("P99")) if times["count"] >= inference.P99_FROM else None
-        return dict(packages={}, devices=[], loop=1, latency_ms=latency, engine=content.get("engine") or results.OF_AIS_BENCH,
-                    om=results.om_of(content), precision=of_name(path)[0], batch_size=size, batch_size_vouched=vouched,
-                    refused=refused, runs=int(times["count"]), h2d_ms=at(content, "H2D_latency.mean"),
+        p99 = times.get("percentile(99%)", times.get("P99")) if times["count"] >= inference.P99_FROM else None
+        performance = dict({key + "_ms": times.get(key) for key in TIMES}, p99_ms=p99, runs=times["count"], interval95=None)
+        return dict(packages={}, devices=[], made_from={}, input=None, performance=performance, om=results.om_of(content),
+                    engine=content.get("engine") or results.OF_AIS_BENCH, precision=of_name(path)[0], batch_size=size,
+                    batch_size_vouched=vouched, refused=refused, h2d_ms=at(content, "H2D_latency.mean"),
                     d2h_ms=at(content, "D2H_latency.mean"),
                     pure=any(inference.PURE in os.path.basename(str(path)) for each in info.values() for path in each["infiles"])
                     if info else results.option_of(content, "input", "i") is None)
@@ -181,8 +198,7 @@ class Run:
         size = int(asked) if asked else near or of_name(path)[1]
         record, scores = os.path.join(self.folder, model), os.path.join(re.sub(SUMMARY, "", path), inference.PURE + "_0.bin")
         said = {model: of_name(model)[1], model + ".json": (files.record_of(record) or {}).get("batch_size")}
-        rows = os.path.getsize(scores) / (4 * next((row["classes"] for row in self.evaluations), 1000)) \
-            if os.path.isfile(scores) else 0
+        rows = os.path.getsize(scores) / (4 * self.classes) if os.path.isfile(scores) else 0
         if rows == int(rows) and (2 * rows != size or of_name(model)[1] not in (None, size)):
             said[os.path.basename(scores)] = int(rows)
         self.read |= {record + ".json", scores}
@@ -192,42 +208,53 @@ class Run:
                                         "size %d; measure it again") % (os.path.basename(path), size, size / other, source, other)
         return size, not asked and bool(content.get("args")) or size in said.values(), None
 
+    def _evaluation(self, path, content):
+        """An evaluation, with what the summary of the results tells, and whether those results are still here (stale)."""
+        with files.as_written(path):
+            recipe_of(content, path)
+            known, stem = content["summary_sha256"], path[:-len(".json")]
+            known = {sha256 for sha256 in (known if isinstance(known, list) else [known]) if sha256}
+            here = {summary["sha256"]: summary for summary in self.summaries}
+            summary = next((here[sha256] for sha256 in here if sha256 in known), {})
+            # Another summary where these results lay tells of another run, also where a copy of theirs is kept elsewhere.
+            judged = os.path.basename(os.path.normpath(content.get("result") or stem))
+            newer = any(os.path.basename(each["stem"]) == judged and each["sha256"] not in known for each in self.summaries)
+            row = dict(dict.fromkeys(ROW), **content)
+            row.update(content["images"], path=path, stem=stem, known=known, stale=newer or not known <= set(here),
+                       worst_classes=content["per_class_worst"], loop=summary.get("loop"), om=summary.get("om") or om_of(row),
+                       wall=summary.get("wall") if len(known) == 1 else None)
+            for top in ("top1", "top5"):
+                row.update({top: float(content["accuracy"][top]), top + "_interval95": content["interval95"][top]})
+            by_name = dict(zip(("precision", "batch_size"), of_name(path)))
+            for key in OF_RUN + ("precision", "batch_size"):
+                said = (each.get(key) for each in (content, summary, by_name))
+                row[key] = next((value for value in said if value not in (None, UNKNOWN)), None)
+            if row["wall"] and row["loop"] > 1:  # each image once, and every run's time
+                row["wall"] = dict(row["wall"], images_per_second=None)
+            return row
+
     # ---- the rows ----
 
-    def _join(self, fidelities, failed, is_wanted):
-        judged = by_key(self._judged(row) for row in self.evaluations)
-        timed = join(judged, by_key(summary for summary in self.summaries if summary["pure"]))
-        failed = join(set(judged) | set(timed), failed, loose=True)
-        keys = sorted(filter(is_wanted, set(judged) | set(timed) | set(failed)),
-                      key=lambda key: (key[0] == "int8", key[0] or "", key[1] or 0))
-        self.rows = [self._row(key, judged.get(key), timed.get(key), failed.get(key)) for key in keys]
+    def _join(self, judged, timed, fidelities, failed, is_wanted):
+        keys, failures = set(judged) | set(timed), {}
+        for failure, reason in failed.items():  # tells int8 from float alone; what is not recorded is float
+            alike = [key for key in keys if key[1] == failure[1] and (
+                failure[0] is None or (failure[0] == "int8") == (key[0] == "int8"))]
+            failures[alike[0] if failure not in keys and len(alike) == 1 else failure] = reason
+        keys = sorted(filter(is_wanted, keys | set(failures)), key=lambda key: (key[0] == "int8", key[0] or "", key[1] or 0))
+        rows = {key: self._row(key, judged.get(key), timed.get(key), failures.get(key)) for key in keys}
         for fidelity in fidelities:
             of_keys = [key for key in judged if self._is_of(fidelity, judged[key])]
-            for row in [row for key, row in zip(keys, self.rows) if key in of_keys]:
-                row["fidelity"] = row["fidelity"] or fidelity
+            for key in of_keys:
+                if key in rows:
+                    rows[key]["fidelity"] = rows[key]["fidelity"] or fidelity
             if not of_keys:
                 self.note("%s: compares results that no evaluation here is of (of an earlier run, or not judged); it is left "
                           "out, compare again", os.path.basename(fidelity["path"]))
-        known = {sha256 for key in keys if key in judged for sha256 in judged[key]["known"]}
-        known |= {timed[key]["sha256"] for key in keys if key in timed}
+        known = {timed[key]["sha256"] for key in keys if key in timed}
+        known = known.union(*[judged[key]["known"] for key in keys if key in judged])
         self.shown = [summary for summary in self.summaries if summary["sha256"] in known]
-        self._check()
-
-    def _judged(self, row):
-        """An evaluation, with what the summary of the results tells, and whether those results are still here (stale)."""
-        here = {summary["sha256"]: summary for summary in self.summaries}
-        known, summary = set(row["known"]) - {None}, here.get(row["known"][0], {})
-        # Another summary where these results lay tells of another run, also where a copy of theirs is kept elsewhere.
-        judged = os.path.basename(os.path.normpath(row["result"] or row["stem"]))
-        newer = any(os.path.basename(each["stem"]) == judged and each["sha256"] not in known for each in self.summaries)
-        row = dict(row, stale=newer or bool(known - set(here)), wall=summary.get("wall") if len(known) == 1 else None,
-                   loop=summary.get("loop"), om=summary.get("om") or om_of(row))
-        by_name = dict(zip(("precision", "batch_size"), of_name(row["path"])))
-        for key in OF_RUN + ("precision", "batch_size"):
-            row[key] = next((each[key] for each in (row, summary, by_name) if each.get(key) is not None), None)
-        if row["wall"] and row["loop"] > 1:  # each image once, and every run's time
-            row["wall"] = dict(row["wall"], images_per_second=None)
-        return row
+        self.rows = list(rows.values())
 
     def _is_another_now(self, folder, known):
         """Whether there is another summary now where those of a comparison (SHA-256, or a list of the parts') were."""
@@ -281,12 +308,11 @@ class Run:
         if judged["engine"] is None:
             self.note("%s: no summary says of which model and engine its results are, so the performance beside it may be of "
                       "another", os.path.basename(judged["path"]))
-        if differ(judged["device"], timed["device"]):
+        if differ(judged, timed, "device"):
             self.note("%s: was measured on %s, the accuracy on %s", timed["name"], timed["device"], judged["device"])
 
     def _check(self):
         """Find what differs between files that should be of one run, and say it."""
-        self.environment = {}
         for summary in self.shown:
             versions = dict({"machine": summary["machine"], "cpus": summary["cpus"]}, **summary["packages"])
             for what, value in versions.items():
@@ -296,42 +322,16 @@ class Run:
             if len(values) > 1:
                 self.note("the stages did not run with one %s: %s; make them again with one", say(what), with_files(values))
         judged = [row for row in self.rows if row["top1"] is not None]
-        if any(differ_in_labels(row, judged[0]) for row in judged):
+        self.different = {heading for row in judged for heading in differences(row, judged[0])}
+        if "Labels" in self.different:
             self.note("the rows were not judged by equal labels, so their accuracies cannot be compared; judge them all again")
-        if any(differ_in_images(row, judged[0]) for row in judged):
+        if self.different & OTHER_IMAGES:
             self.note("the rows are not all of the same images prepared alike, so their accuracies cannot be compared; infer "
                       "them all on the same files")
 
 
-def of_ours(content):
-    """A summary of an engine of the suite, with its performance under the keys of a row."""
-    times, made_from = content["performance"], content["made_from"]
-    return dict(content, pure=content["input"] is None, om=om_of(content), refused=None, batch_size_vouched=True,
-                loop=made_from.get("loop") or 1, cpus=made_from.get("cpus"), runs=int(times["runs"]),
-                images_per_second_interval95=times["interval95"],
-                latency_ms={key: times[key + "_ms"] for key in ("mean", "median", "p90", "p99", "min", "max")})
-
-
 def with_files(values):
     return " / ".join("%s (%s)" % (value, ", ".join(names)) for value, names in values.items())
-
-
-def differ_in_images(first, second):
-    """Whether two rows are known to have been judged on different images: the set prepared, or of as many the contents; or on
-    images that were prepared otherwise."""
-    keys = ["input.set_hash"] + ["input.images_hash"] * (first["judged"] == second["judged"])
-    return any(differ(at(first, key), at(second, key)) for key in keys) or differ_in_recipe(first, second)
-
-
-def recipe_of(row, path=""):
-    """The Recipe of a row's images, or None; exits where it is none, naming the file it was read from (where it is checked)."""
-    made_with = at(row, "input.recipe")
-    return made_with and recipe.from_json(made_with, path)
-
-
-def differ_in_recipe(first, second):
-    """Whether the images of two rows are known to have been prepared otherwise, dtype and layout aside."""
-    return bool(recipe.difference(recipe_of(first), recipe_of(second)))
 
 
 def is_guides(summary):
@@ -353,20 +353,14 @@ def by_key(records):
     return found
 
 
-def join(keys, others, loose=False):
-    """{key of the row: other}: a precision that is not recorded fits any, unless engine or model are known to differ.
-
-    loose: for failures, which tell int8 from float alone; what is not recorded is float there.
-    """
-    def fits(row, key, other):
-        if loose:
-            return key[0] is None or (row[0] == "int8") == (key[0] == "int8")
-        return None in (row[0], key[0]) and not differ_in_engine(keys[row], other) and not differ_in_model(keys[row], other)
-
+def join(judged, timed):
+    """{key: what was timed}, under the key of the accuracy that it is beside: a precision that is not recorded fits any, unless
+    engine or model are known to differ."""
     joined = {}
-    for key, other in others.items():
-        found = [row for row in keys if row[1] == key[1] and row not in joined and fits(row, key, other)]
-        joined[found[0] if key not in keys and len(found) == 1 else key] = other
+    for key, summary in timed.items():
+        found = [other for other, row in judged.items() if other[1] == key[1] and None in (other[0], key[0])
+                 and other not in joined and not differ_in_engine(row, summary) and not differ_in_model(row, summary)]
+        joined[found[0] if key not in judged and len(found) == 1 else key] = summary
     return joined
 
 

@@ -3,7 +3,7 @@ import os
 import re
 
 from common.command import one_line
-from common.rows import UNKNOWN, at, differ, differ_in_images, differ_in_labels, is_int8, precision_of, recipe_of, with_files
+from common.rows import OTHER_IMAGES, UNKNOWN, at, differ, is_int8, precision_of, recipe_of, with_files
 from common.words import say
 
 PERCENT = "%.2f%%"
@@ -53,8 +53,9 @@ ROW = ("Precision", precision_of), ("Batch size", size_of)
 TOPS = ("Top-1", "top1", PERCENT), ("Top-5", "top5", PERCENT)
 
 
-def common(rows):
-    """What is the same in all rows and stands above the table, and what is not: ([(heading, text)], [column])."""
+def common(rows, different):
+    """What is the same in all rows and stands above the table, and what is not: ([(heading, text)], [column]). different: the
+    headings of what rows are known to differ in."""
     def images(row):
         left_out = say(", %d left out") % row["excluded"] if row["excluded"] else ""
         return row["judged"] and say("%d of %d labelled%s") % (row["judged"], row["labelled"], left_out)
@@ -71,12 +72,12 @@ def common(rows):
         return made_with and say(", ").join("%s %s" % (say(field), value) for field, value in made_with.as_json().items()
                                        if type(value) in (int, str))
 
-    above, own, judged = [], [], [row for row in rows if row["top1"] is not None]
+    above, own = [], []
     columns = [("Engine", lambda row: row["engine"]), ("Device", lambda row: row["device"]), ("Model", model),
                ("Data set", lambda row: row["dataset"]), ("Preprocessing", preprocessing), ("Images", images)]
-    if any(differ_in_labels(row, judged[0]) for row in judged):
+    if "Labels" in different:
         columns.append(("Labels", lambda row: row["labels"] and "%s (%s)" % (row["labels"], row["labels_sha256"][-8:])))
-    if any(differ_in_images(row, judged[0]) for row in judged):
+    if different & OTHER_IMAGES:
         columns.append(("Contents of the images", lambda row: (at(row, "input.images_hash") or UNKNOWN)[:12]))
     for heading, value in columns:
         values = {value(row) for row in rows if not row["failed"]} - {None}
@@ -146,7 +147,7 @@ def int8_tables(rows):
     gain = make_table(
         say("What INT8 gains"), pairs, ("Batch size", "row.batch_size"), ("float images/s", "float.images_per_second"),
         ("INT8 images/s", "row.images_per_second"),
-        ("times as fast", lambda pair: None if differ(pair["row"]["device"], at(pair, "float.device")) else
+        ("times as fast", lambda pair: None if differ(pair["row"], pair["float"], "device") else
          ratio(pair["row"]["images_per_second"], at(pair, "float.images_per_second"))),
         ("float MB", lambda pair: ratio(at(pair, "float.model.bytes"), 1e6)),
         ("INT8 MB", lambda pair: ratio(at(pair, "row.model.bytes"), 1e6)),
