@@ -26,7 +26,6 @@ from common.rows import UNKNOWN, at, is_int8
 from common.words import say, speak
 
 SCHEMA = 4  # of report.json, which docs/report.md describes
-VERSION = 2  # of what is written; raised when the report of the same files changes
 NAMES = ("report.json", "report.md", "report.html", "report.png")
 PICTURE, FORMATS = 320, ("JPEG", "PNG", "BMP", "WEBP")  # longer side in the page; never EPS, which goes to Ghostscript
 LARGEST_PICTURE = 64 << 20  # bytes
@@ -40,7 +39,7 @@ def report_made_from(args, read):
     paths = set(read) | set(rows.json_files(args.folder)) | {os.path.join(args.folder, "commands.sh")}
     if args.reference:
         paths |= set(rows.json_files(args.reference)) if os.path.isdir(args.reference) else {args.reference}
-    return {"version": VERSION, "options": json.loads(json.dumps(options)),
+    return {"version": rows.VERSION, "options": json.loads(json.dumps(options)),
             "files": {os.path.relpath(path, args.folder): rows.hash_of(path) for path in sorted(paths)}}
 
 

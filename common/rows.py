@@ -10,14 +10,15 @@ from common.words import say
 UNKNOWN = results.NOT_RECORDED
 # images/s on one 310P3 in fp16 by batch size, as the guide's table has them.
 GUIDE_CHIP, GUIDE = "Ascend310P3", {1: 1775.08, 4: 4113.16, 8: 5140.21, 16: 5455.38, 32: 5527.69, 64: 5082.96}
-# Of any inference, of one without input, and of an evaluation; report.json's rows have just these keys.
+# The keys of report.json's rows: first what any summary says of its run, then of pure inference, then of an evaluation.
 OF_RUN = ("engine", "device", "model", "vnni")
-OF_SPEED = OF_RUN + ("images_per_second", "images_per_second_interval95", "latency_ms", "h2d_ms", "d2h_ms", "runs",
-                     "batch_size_vouched")
-OF_ACCURACY = ("labels", "labels_sha256", "input", "judged", "labelled", "excluded", "results", "classes", "labelled_classes",
-               "judged_classes", "chance_top5", "top1", "top5", "top1_interval95", "top5_interval95", "published", "real",
-               "labels_doubt", "gates", "calibration_shared", "paired", "worst_classes", "mistakes", "wall", "loop")
-ROW = OF_SPEED + OF_ACCURACY + ("precision", "batch_size", "dataset", "guide_images_per_second", "fidelity", "failed", "refused")
+ROW = OF_RUN + (
+    "images_per_second", "images_per_second_interval95", "latency_ms", "h2d_ms", "d2h_ms", "runs", "batch_size_vouched",
+    "labels", "labels_sha256", "input", "judged", "labelled", "excluded", "results", "classes", "labelled_classes",
+    "judged_classes", "chance_top5", "top1", "top5", "top1_interval95", "top5_interval95", "published", "real", "labels_doubt",
+    "gates", "calibration_shared", "paired", "worst_classes", "mistakes", "wall", "loop", "precision", "batch_size", "dataset",
+    "guide_images_per_second", "fidelity", "failed", "refused")
+VERSION = 2  # of what a report is made into; raised when the report of the same files changes
 OTHER_IMAGES = {"Contents of the images", "Preprocessing"}  # of the headings of differences(), those of other values
 TIMES = ("mean", "median", "p90", "p99", "min", "max")  # of latency_ms
 FAILED_PURE = "its pure inference failed"  # as run_infer.sh says it; of any other failure the accuracy may be an earlier run's
@@ -159,14 +160,14 @@ class Run:
         with files.as_written(path):
             if not results.is_ours(content):
                 content = dict(content, **self._as_ours(path, content))
-            times, made_from, speed = content["performance"], content["made_from"], float(content["throughput"])
+            times, speed = content["performance"], float(content["throughput"])
             if not speed > 0:
                 raise ValueError("throughput %s" % speed)
             summary = dict(dict.fromkeys(ROW + ("machine", "npu", "date")), pure=content["input"] is None, om=om_of(content),
-                           batch_size_vouched=True)
+                           batch_size_vouched=True, problem=None)
             summary.update(
                 content, path=path, sha256=sha256, name=os.path.relpath(path, self.folder), stem=re.sub(SUMMARY, "", path),
-                loop=made_from.get("loop") or 1, cpus=made_from.get("cpus"), runs=int(times["runs"]), images_per_second=speed,
+                cpus=content["made_from"].get("cpus"), runs=int(times["runs"]), images_per_second=speed,
                 images_per_second_interval95=times["interval95"],
                 latency_ms={key: times[key + "_ms"] and float(times[key + "_ms"]) for key in TIMES},
                 pictures={prepared.image_name(info["infiles"][0]): info["image"]
@@ -176,12 +177,12 @@ class Run:
     def _as_ours(self, path, content):
         """What a summary as ais_bench alone writes it says, under the keys of ours; what it does not tell is None."""
         times, info = content["NPU_compute_time"], content.get("filesinfo")
-        size, vouched, refused = self._batch_size(path, content)
+        size, vouched, problem = self._batch_size(path, content)
         p99 = times.get("percentile(99%)", times.get("P99")) if times["count"] >= inference.P99_FROM else None
         performance = dict({key + "_ms": times.get(key) for key in TIMES}, p99_ms=p99, runs=times["count"], interval95=None)
         return dict(packages={}, devices=[], made_from={}, input=None, performance=performance, om=results.om_of(content),
                     engine=content.get("engine") or results.OF_AIS_BENCH, precision=of_name(path)[0], batch_size=size,
-                    batch_size_vouched=vouched, refused=refused, h2d_ms=at(content, "H2D_latency.mean"),
+                    batch_size_vouched=vouched, problem=problem, h2d_ms=at(content, "H2D_latency.mean"),
                     d2h_ms=at(content, "D2H_latency.mean"),
                     pure=any(inference.PURE in os.path.basename(str(path)) for each in info.values() for path in each["infiles"])
                     if info else results.option_of(content, "input", "i") is None)
@@ -221,7 +222,8 @@ class Run:
             newer = any(os.path.basename(each["stem"]) == judged and each["sha256"] not in known for each in self.summaries)
             row = dict(dict.fromkeys(ROW), **content)
             row.update(content["images"], path=path, stem=stem, known=known, stale=newer or not known <= set(here),
-                       worst_classes=content["per_class_worst"], loop=summary.get("loop"), om=summary.get("om") or om_of(row),
+                       worst_classes=content["per_class_worst"], om=summary.get("om") or om_of(row),
+                       loop=(at(summary, "made_from.loop") or 1) if summary else None,
                        wall=summary.get("wall") if len(known) == 1 else None)
             for top in ("top1", "top5"):
                 row.update({top: float(content["accuracy"][top]), top + "_interval95": content["interval95"][top]})
@@ -279,7 +281,7 @@ class Run:
                                       "judge those that are here, copy that summary here, or move this file away")
                                   % os.path.basename(judged["path"]))
         elif judged and failed in (None, FAILED_PURE):
-            row.update({what: judged[what] for what in OF_RUN + OF_ACCURACY})
+            row.update({key: judged[key] for key in ROW if judged[key] is not None})
             row["dataset"] = self.dataset or at(row, "input.source") or at(row, "input.path")
             pair = row["paired"]
             if pair and self._is_another_now(pair["baseline"], pair.get("baseline_summary_sha256")):
@@ -288,10 +290,10 @@ class Run:
                           os.path.basename(judged["path"]))
             if timed:
                 self._require_same(judged, timed)
-        if timed and timed["refused"]:
-            row["refused"].append(timed["refused"])
+        if timed and timed["problem"]:
+            row["refused"].append(timed["problem"])
         elif timed and not failed:  # of a batch size that failed the performance may be an earlier run's
-            row.update({what: timed[what] for what in OF_SPEED if timed[what] is not None})
+            row.update({key: timed[key] for key in ROW if timed[key] is not None})
         row.update(precision=key[0] or (timed or judged or {}).get("precision"), batch_size=key[1])
         if row["images_per_second"] and row["precision"] == "fp16" and is_guides(timed):
             row["guide_images_per_second"] = GUIDE.get(row["batch_size"])
