@@ -103,10 +103,9 @@ def read_class_names(path, some):
     for row in reversed(some):
         if imagenet.is_published(at(row, "model.weights_sha256")):  # by the images' names alone they may be anybody's
             names.update(enumerate(labels.imagenet_names()))
-        for mistake in row["mistakes"]:
-            names[mistake["label"]] = mistake["label_name"]
-            names.update((guess["class"], guess["name"]) for guess in mistake["guesses"])
-        names.update((worst["class"], worst["name"]) for worst in row["worst_classes"])
+        names.update((mistake["label"], mistake["label_name"]) for mistake in row["mistakes"])
+        named = row["worst_classes"] + [guess for mistake in row["mistakes"] for guess in mistake["guesses"]]
+        names.update((each["class"], each["name"]) for each in named)
     for classes in {row["classes"] for row in some if path and row["classes"]}:
         names.update(enumerate(labels.read_names(path, classes)))
     return names
@@ -182,26 +181,25 @@ def breakable(text):
 def rendered(name, content):
     """report.md or report.html, by the template beside this script."""
     import jinja2
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".jinja")
-    pages = jinja2.Environment(autoescape=name.endswith("html"), undefined=jinja2.StrictUndefined, trim_blocks=True,
-                               lstrip_blocks=True)
+    pages = jinja2.Environment(loader=jinja2.FileSystemLoader(os.path.dirname(os.path.abspath(__file__))), trim_blocks=True,
+                               lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=name.endswith("html"))
     pages.filters.update(markdown=markdown, breakable=breakable)
-    return pages.from_string(files.read(path).decode()).render(say=say, **content).encode("utf-8", "backslashreplace")
+    return pages.get_template(name + ".jinja").render(say=say, **content).encode("utf-8", "backslashreplace")
 
 
 def make_report(args, run):
     """(what report.json holds, {name: bytes} of the other files)."""
     some, reference = run.rows, read_reference(args.reference, args.folder) if args.reference else None
-    remarks.check_rows(run, some)
-    pairs = remarks.check_reference(run, some, reference) if reference else []
+    remarks.check_rows(run)
+    pairs = remarks.check_reference(run, reference) if reference else []
     gates, names = remarks.verdicts(some, pairs, args.max_slowdown), read_class_names(args.classes, some)
     if args.max_slowdown is not None and not any(other["images_per_second"] for _, other in pairs):
         fail("%s: has no throughput at any of these batch sizes; give a run of the same ones" % reference["path"])
-    (above, own), date = tables.common(some, run.different), date_of(run)
+    (above, own), date = tables.common(run), date_of(run)
     runs = sorted({row["runs"] for row in some if row["runs"]})
     shown_runs = tables.figure([runs[0], runs[-1]], "%d") if len(runs) > 1 else str((runs or [say(UNKNOWN)])[0])
     above += [(say("Runs"), shown_runs), (say("Date"), one_line(date or say(UNKNOWN)))]
-    shown = tables.all_tables(run, some, own, gates, pairs, reference, names, args.lang)
+    shown = tables.all_tables(run, own, gates, pairs, reference, names, args.lang)
     path = os.path.join(args.folder, "commands.sh")
     commands = files.read(path, 1 << 20).decode("utf-8", "replace").splitlines() if os.path.exists(path) else []
     engine, device = (one_line(some[0][key] or say(UNKNOWN), 70) for key in ("engine", "device"))

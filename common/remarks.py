@@ -7,15 +7,15 @@ from common.rows import UNKNOWN, at, differ, is_int8, precision_of
 from common.words import say
 
 
-def check_reference(run, some, reference):
+def check_reference(run, reference):
     """[(row, its counterpart)]: the same batch size, INT8 with INT8 and float with float, of whichever engine. Notes where the
     runs differ; accuracies by other labels or of other images are not put beside each other."""
-    here, there = ({(is_int8(row), row["batch_size"]): row for row in each} for each in (some, reference["rows"]))
+    here, there = ({(is_int8(row), row["batch_size"]): row for row in each} for each in (run.rows, reference["rows"]))
     for text, found, wanted in (("%s: has no row for %s at batch size %s, which is not compared", there, here),
                                 ("%s: has a row for %s at batch size %s, and this run has none", here, there)):
         for row in [wanted[key] for key in wanted if key not in found]:
             run.note(text, reference["path"], precision_of(row), tables.figure(row["batch_size"]))
-    pairs = [(row, there[is_int8(row), row["batch_size"]]) for row in some if (is_int8(row), row["batch_size"]) in there]
+    pairs = [(row, there[is_int8(row), row["batch_size"]]) for row in run.rows if (is_int8(row), row["batch_size"]) in there]
     different = {}  # by heading, in the order of differences()
     for row, other in pairs:
         found = rows.differences(row, other)
@@ -27,8 +27,8 @@ def check_reference(run, some, reference):
     return pairs
 
 
-def check_rows(run, some):
-    for row in some:
+def check_rows(run):
+    for row in run.rows:
         if row["batch_size_vouched"] is False:
             run.note("batch size %s (%s) is not verified: only --batchsize says it, by which ais_bench scales the throughput",
                      row["batch_size"], precision_of(row))
@@ -41,12 +41,12 @@ def check_rows(run, some):
         if row["results"] and row["results"] < row["labelled"]:
             run.note("at batch size %s only %d of %d labelled images have a result; the accuracy is of those alone",
                      row["batch_size"], row["results"], row["labelled"])
-    for row, other in tables.int8_pairs(some):
+    for row, other in tables.int8_pairs(run.rows):
         source, known = at(row, "model.calibration.source_sha256"), at(other, "model.sha256")
         if source and known and source not in (known, at(other, "model.onnx_sha256")):
             run.note("at batch size %s the INT8 model was not made from the float model beside it; quantise again",
                      row["batch_size"])
-    bits = sorted({str(tables.bits_of(row)) for row in some if is_int8(row) and row["vnni"] is False})
+    bits = sorted({str(tables.bits_of(row)) for row in run.rows if is_int8(row) and row["vnni"] is False})
     if bits:
         run.note("INT8 ran on a CPU without VNNI, with weights of %s bits: its speed is not that of a server that has it",
                  " / ".join(bits))

@@ -122,7 +122,7 @@ def hash_of(path):
 class Run:
     """A run's folder. rows: dictionaries with the keys of ROW; summaries: of each such file; shown: those that the rows are of;
     read: the paths of what was read besides json_files; warnings: sentences about what does not fit together; environment:
-    {what: {value: [summary's name]}}."""
+    {what: {value: [summary's name]}}; different: the headings of differences() among the rows that were judged."""
 
     def __init__(self, folder, perf=(), dataset=None, failed=None, is_wanted=lambda key: True):
         """failed: {(precision, batch size): reason}; is_wanted: whether such a key is to have a row."""

@@ -53,16 +53,15 @@ ROW = ("Precision", precision_of), ("Batch size", size_of)
 TOPS = ("Top-1", "top1", PERCENT), ("Top-5", "top5", PERCENT)
 
 
-def common(rows, different):
-    """What is the same in all rows and stands above the table, and what is not: ([(heading, text)], [column]). different: the
-    headings of what rows are known to differ in."""
+def common(run):
+    """What is the same in all rows and stands above the table, and what is not: ([(heading, text)], [column])."""
     def images(row):
         left_out = say(", %d left out") % row["excluded"] if row["excluded"] else ""
         return row["judged"] and say("%d of %d labelled%s") % (row["judged"], row["labelled"], left_out)
 
     def model(row):
         name, sha256 = at(row, "model.weights"), at(row, "model.weights_sha256")
-        others = {at(other, "model.weights_sha256") for other in rows if at(other, "model.weights") == name} - {None}
+        others = {at(other, "model.weights_sha256") for other in run.rows if at(other, "model.weights") == name} - {None}
         if not name and (row["engine"] or "").startswith("onnxruntime") and at(row, "model.sha256"):
             return "%s (%s)" % (os.path.basename(at(row, "model.path")), at(row, "model.sha256")[:8])
         return "%s (%s)" % (name, sha256[:8]) if name and sha256 and len(others) > 1 else name
@@ -75,13 +74,13 @@ def common(rows, different):
     above, own = [], []
     columns = [("Engine", lambda row: row["engine"]), ("Device", lambda row: row["device"]), ("Model", model),
                ("Data set", lambda row: row["dataset"]), ("Preprocessing", preprocessing), ("Images", images)]
-    if "Labels" in different:
+    if "Labels" in run.different:
         columns.append(("Labels", lambda row: row["labels"] and "%s (%s)" % (row["labels"], row["labels_sha256"][-8:])))
-    if different & OTHER_IMAGES:
+    if run.different & OTHER_IMAGES:
         columns.append(("Contents of the images", lambda row: (at(row, "input.images_hash") or UNKNOWN)[:12]))
     for heading, value in columns:
-        values = {value(row) for row in rows if not row["failed"]} - {None}
-        lacks = heading in ("Engine", "Device", "Model") and any(row["images_per_second"] and not value(row) for row in rows)
+        values = {value(row) for row in run.rows if not row["failed"]} - {None}
+        lacks = heading in ("Engine", "Device", "Model") and any(row["images_per_second"] and not value(row) for row in run.rows)
         if len(values) > 1 or values and lacks:
             own.append((heading, lambda row, value=value: value(row) or say(UNKNOWN)))
         else:
@@ -196,7 +195,7 @@ def comparison(fidelities, names):
             ("Top-1 of the reference", lambda image: class_name(names, image["reference_top1"])))}
 
 
-def environment(run, rows):
+def environment(run):
     """The machine, the packages, the chip, as the stages wrote them down, and what failed; the SHA-256 of the models."""
     lines = {say(what): with_files(values) if len(values) > 1 else next(iter(values)) for what, values in run.environment.items()}
     lines = lines or {say("packages"): say(UNKNOWN)}
@@ -212,7 +211,7 @@ def environment(run, rows):
             if model.get(key):
                 hashes["%s: %s" % (os.path.basename(model["path"]), say(what))] = model[key]
     lines.update({say("%s at batch size %s failed") % (precision_of(row), figure(row["batch_size"])): row["failed"]
-                  for row in rows if row["failed"]})
+                  for row in run.rows if row["failed"]})
     return [make_table(title, list(each.items()), ("What", lambda line: line[0]), ("Value", lambda line: line[1]))
             for title, each in ((say("Environment"), lines), ("SHA-256", hashes))]
 
@@ -221,9 +220,9 @@ def fidelities_of(rows):
     return list({row["fidelity"]["path"]: row["fidelity"] for row in rows if row["fidelity"]}.values())
 
 
-def all_tables(run, rows, own, gates, pairs, reference, names, language):
+def all_tables(run, own, gates, pairs, reference, names, language):
     """{name: table} in the order of the report."""
-    known, hashes = environment(run, rows)
+    rows, (known, hashes) = run.rows, environment(run)
     judged = next((row for row in rows if row["top1"] is not None), dict.fromkeys(("precision", "batch_size", "worst_classes")))
     found = dict(
         guide=guides(rows) if language == "zh" else None, results=results(rows, own),
