@@ -40,10 +40,12 @@ def differ(first, second, path):
 
 def differ_in_engine(first, second):
     """Whether two rows are known to be of different engines; of a version that is not recorded its name tells."""
-    engines = [each["engine"] or "" for each in (first, second)]
+    engines = [each["engine"] for each in (first, second)]
+    if None in engines:
+        return False
     if UNKNOWN in "".join(engines):
         engines = [engine.partition(" ")[0] for engine in engines]
-    return "" not in engines and engines[0] != engines[1]
+    return engines[0] != engines[1]
 
 
 def differ_in_model(first, second):
@@ -281,7 +283,7 @@ class Run:
                                       "judge those that are here, copy that summary here, or move this file away")
                                   % os.path.basename(judged["path"]))
         elif judged and failed in (None, FAILED_PURE):
-            row.update({key: judged[key] for key in ROW if judged[key] is not None})
+            row.update({key: judged[key] for key in ROW}, failed=failed, refused=[])
             row["dataset"] = self.dataset or at(row, "input.source") or at(row, "input.path")
             pair = row["paired"]
             if pair and self._is_another_now(pair["baseline"], pair.get("baseline_summary_sha256")):
