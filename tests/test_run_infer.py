@@ -12,7 +12,8 @@ import pytest
 from conftest import DEMO, REPOSITORY, back_to, can_quantize, command, contents, fails, script, some_python, succeeds, wait_until
 
 ENV = dict(os.environ, PYTHON=sys.executable)
-ONE_LINE = ["--engine", "onnxruntime", "--loop", "2", "--batch-sizes", "4", "--limit", "8"]
+# At a fraction of the guide's size: these look at what is done, the demo at how well.
+ONE_LINE = ["--engine", "onnxruntime", "--loop", "2", "--batch-sizes", "4", "--limit", "8", "--resize", "72", "--crop", "64"]
 
 
 def rows_of(folder):
@@ -167,7 +168,7 @@ def test_another_data_set_with_equal_names_and_old_dates_in_the_same_folder_is_n
 def test_another_recipe_is_refused_before_anything_of_a_finished_folder_is_replaced(rerun, tiny):
     folder, before = rerun[0], made(rerun[0])
     sentence = fails(1, "run_infer.sh", *data_options(tiny, folder, "--resize", "232"))
-    assert "prep_dataset: was made with resize 256, not 232" in sentence
+    assert "prep_dataset: was made with resize 72, not 232" in sentence
     assert made(folder) == before
     (folder / "prep_dataset").rename(folder / "whole")
     (folder / "prep_dataset").mkdir()

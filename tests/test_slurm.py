@@ -110,7 +110,7 @@ def test_an_int8_model_that_is_refused_costs_the_jobs_its_rows_alone(cluster, ti
     folder = tmp_path / "out"
     told = succeeds("run_slurm.sh", "--shards", "2", "--pth", tiny / "resnet34-tiny.pth", "--images", tiny / "val", "--labels",
                     tiny / "val_label.txt", "--batch-sizes", "4", "--limit", "8", "--int8", "--calibration-images", "4",
-                    "--max-error", "0.0", "--output", folder, *ONE, env=cluster)
+                    "--max-error", "0.0", "--resize", "72", "--crop", "64", "--output", folder, *ONE, env=cluster)
     until_done(cluster, told)
     assert (folder / "report.json").exists(), logs_of(folder)
     float_row, given_up = rows_of(folder)
