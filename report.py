@@ -181,8 +181,10 @@ def breakable(text):
 def rendered(name, content):
     """report.md or report.html, by the template beside this script."""
     import jinja2
-    pages = jinja2.Environment(loader=jinja2.FileSystemLoader(os.path.dirname(os.path.abspath(__file__))), trim_blocks=True,
-                               lstrip_blocks=True, undefined=jinja2.StrictUndefined, autoescape=name.endswith("html"))
+    here = os.path.dirname(os.path.abspath(__file__))
+    loader = jinja2.FunctionLoader(lambda file: files.read(os.path.join(here, file)).decode())  # names a file that is missing
+    pages = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+                               autoescape=name.endswith("html"))
     pages.filters.update(markdown=markdown, breakable=breakable)
     return pages.get_template(name + ".jinja").render(say=say, **content).encode("utf-8", "backslashreplace")
 

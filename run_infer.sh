@@ -93,11 +93,9 @@ give_up() {
 }
 
 give_up_int8() { # REASON
-  if [ -n "$shard" ]; then # which ends well without INT8; the whole run says that it is missing
-    echo "warning: no INT8 in this shard: $1" >&2
-  else
-    for size in ${option[batch_sizes]}; do give_up "int8:$size" "$1"; done
-  fi
+  # A shard ends well without INT8; the whole run says that it is missing.
+  [ -z "$shard" ] || echo "warning: no INT8 in this shard: $1" >&2
+  [ -n "$shard" ] || for size in ${option[batch_sizes]}; do give_up "int8:$size" "$1"; done
   option[int8]=""
 }
 
@@ -137,9 +135,11 @@ quantize() { # FLOAT_ONNX TYPE
   [ "$engine" = onnxruntime ] || { tool=amct && count=$((count < 32 ? count : 32)); }
   preprocess export "$folder" "$2" --sample "$((option[calibration_images] + 64))"
   [ -e "$folder" ] || selected export || return 0
-  [ -e "$output/resnet34_int8.onnx" ] || selected export || { give_up_int8 "stage export left no model of it" && return; }
-  stage export "$PYTHON" "${here}resnet34_quantize.py" "$1" "$output/resnet34_int8.onnx" --calibration "$folder" --tool "$tool" \
-    --images "$count" ${quantization[@]+"${quantization[@]}"} || status=$?
+  local command=("$PYTHON" "${here}resnet34_quantize.py" "$1" "$output/resnet34_int8.onnx" --calibration "$folder" --tool "$tool"
+    --images "$count" ${quantization[@]+"${quantization[@]}"})
+  selected export || ! needed export || "${command[@]}" --check >/dev/null 2>&1 ||
+    { give_up_int8 "stage export left no model of just this line" && return; }
+  stage export "${command[@]}" || status=$?
   [ "$status" -ne 2 ] || exit 2
   [ "$status" -ne 3 ] || { give_up_int8 "its model is broken or poor" && code=3; }
   [[ $status =~ ^[03]$ ]] || give_up_int8 "its quantisation failed"

@@ -132,7 +132,7 @@ submit() {
 
 main() {
   parse_args "$@"
-  local tool logs=$output/logs after=() prepare="" array="" todo=() number
+  local tool logs=$output/logs tie=afterok after=() prepare="" array="" todo=() number
   for tool in sbatch squeue scancel; do
     [ -n "$dry" ] || command -v "$tool" >/dev/null || fail "$tool: not found; run this on a machine that submits to a Slurm cluster"
   done
@@ -150,7 +150,9 @@ main() {
   if [ -n "$prepare" ]; then
     line_of --stages export,compile
     submit prepare prepare-%j
-    prepare=$job after=(--dependency="afterany:$job") # which also fails for INT8 alone; each shard looks for what it needs
+    # With --int8 it also fails for that alone; then each shard looks for what it needs.
+    if [[ " ${line[*]} " == *" --int8 "* ]]; then tie=afterany; fi
+    prepare=$job after=(--dependency="$tie:$job")
   fi
   if [ ${#todo[@]} -gt 0 ]; then
     line_of --stages preprocess,infer

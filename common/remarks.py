@@ -16,7 +16,7 @@ def check_reference(run, reference):
         for row in [wanted[key] for key in wanted if key not in found]:
             run.note(text, reference["path"], precision_of(row), tables.figure(row["batch_size"]))
     pairs = [(row, there[is_int8(row), row["batch_size"]]) for row in run.rows if (is_int8(row), row["batch_size"]) in there]
-    different = {}  # by heading, in the order of differences()
+    different = {}  # by heading
     for row, other in pairs:
         found = rows.differences(row, other)
         different.update(dict.fromkeys(found))

@@ -177,8 +177,9 @@ class Results:
 
     def spell_as(self, other):
         """Call the images what another Results calls them, where a Mac's spelling of a name is all that differs."""
-        theirs = {image_key(name): name for name in other.files}
-        self.files = {theirs.get(image_key(name), name): result for name, result in self.files.items()}
+        theirs = {image_key(name): name for name in other.files if name not in self.files}
+        self.files = {name if name in other.files else theirs.get(image_key(name), name): result
+                      for name, result in self.files.items()}
 
     def input_of(self, names):
         """What the summary says of the input, and the identity of these images, by names and contents, where that is recorded."""

@@ -18,7 +18,7 @@ ROW = OF_RUN + (
     "judged_classes", "chance_top5", "top1", "top5", "top1_interval95", "top5_interval95", "published", "real", "labels_doubt",
     "gates", "calibration_shared", "paired", "worst_classes", "mistakes", "wall", "loop", "precision", "batch_size", "dataset",
     "guide_images_per_second", "fidelity", "failed", "refused")
-VERSION = 2  # of what a report is made into; raised when the report of the same files changes
+VERSION = 3  # of what a report is made into; raised when the report of the same files changes
 OTHER_IMAGES = {"Contents of the images", "Preprocessing"}  # of the headings of differences(), those of other values
 TIMES = ("mean", "median", "p90", "p99", "min", "max")  # of latency_ms
 FAILED_PURE = "its pure inference failed"  # as run_infer.sh says it; of any other failure the accuracy may be an earlier run's
@@ -244,7 +244,8 @@ class Run:
         for failure, reason in failed.items():  # tells int8 from float alone; what is not recorded is float
             alike = [key for key in keys if key[1] == failure[1] and (
                 failure[0] is None or (failure[0] == "int8") == (key[0] == "int8"))]
-            failures[alike[0] if failure not in keys and len(alike) == 1 else failure] = reason
+            is_known = failure in keys or len(alike) != 1 or alike[0] in failures
+            failures[failure if is_known else alike[0]] = reason
         keys = sorted(filter(is_wanted, keys | set(failures)), key=lambda key: (key[0] == "int8", key[0] or "", key[1] or 0))
         rows = {key: self._row(key, judged.get(key), timed.get(key), failures.get(key)) for key in keys}
         for fidelity in fidelities:

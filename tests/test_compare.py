@@ -214,6 +214,13 @@ def test_the_same_image_is_compared_where_one_machine_spells_its_name_as_a_mac_d
     assert "1 of 1 images" in succeeds(SCRIPT, write(tmp_path / "less", {composed: NEARLY["a"]}), theirs).stdout
 
 
+def test_two_names_that_differ_in_blanks_alone_are_each_compared_with_their_own(tmp_path):
+    mine = write(tmp_path / "mine", {"x y": SCORES["a"], "x  y": SCORES["b"]})
+    for name, scores in (("x y", SCORES["a"]), ("x  y", SCORES["b"])):
+        theirs = write(tmp_path / ("theirs" + name), {name: scores})
+        assert "1 of 2 images" in succeeds(SCRIPT, mine, theirs).stdout
+
+
 def test_a_reference_of_other_images_or_another_width_is_refused(tmp_path):
     mine = write(tmp_path / "mine", {"a": SCORES["a"]})
     write(tmp_path / "other", {"b": SCORES["b"]})

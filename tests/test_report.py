@@ -360,6 +360,15 @@ def test_a_failed_int8_row_leaves_a_row_of_unknown_precision_as_it_is(one):
     assert [(row["Precision"], row["Top-1"]) for row in table_of(one, "Accuracy")] == [("not recorded", "67.19%"), ("int8", "-")]
 
 
+def test_the_report_without_its_template_names_the_template(one, tmp_path):
+    house = tmp_path / "house"
+    shutil.copytree(str(REPOSITORY / "common"), str(house / "common"))
+    for name in ("report.py", "report.zh.json"):
+        shutil.copy(str(REPOSITORY / name), str(house))
+    process = subprocess.run([sys.executable, str(house / "report.py"), str(one)], stderr=subprocess.PIPE, encoding="utf-8")
+    assert process.returncode == 1 and ".jinja: No such file" in process.stderr and "remove" not in process.stderr
+
+
 def test_a_warning_is_of_rows_that_the_report_shows(one):
     put(one, 4, of_result={"labels_sha256": "e" * 64}, of_summary={"packages": {"python": "3.7.5"}, "device": "another"})
     assert "equal labels" in succeeds(SCRIPT, one).stderr

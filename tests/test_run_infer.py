@@ -284,6 +284,19 @@ def test_an_int8_model_that_is_refused_gives_up_its_rows_and_the_float_rows_are_
     assert " ".join(options) in (folder / "commands.sh").read_text().replace("=", " ")
 
 
+@pytest.mark.skipif(not can_quantize(), reason="this onnxruntime is older than 1.13 and cannot quantise")
+def test_an_earlier_int8_model_does_not_keep_the_float_rows_of_later_stages_from_being_made(exported):
+    folder, line = exported
+    line += ["--int8", "--calibration-images", "4"]
+    succeeds("run_infer.sh", *(line + ["--stages", "export"]))
+    poor = line + ["--max-error", "0.0", "--stages"]
+    assert script("run_infer.sh", *(poor + ["export"])).returncode == 3
+    succeeds("run_infer.sh", *(poor + ["preprocess"]))  # which needs no model
+    process = script("run_infer.sh", *(poor + ["infer,evaluate,perf,report"]))
+    assert process.returncode == 1 and "int8, batch size 4: stage export left no model of just this line" in process.stderr
+    assert [(row["precision"], row["judged"]) for row in rows_of(folder)] == [("fp32", 8), ("int8", None)]
+
+
 def test_the_results_are_judged_and_reported_where_images_and_prepared_folder_were_removed(rerun, tiny, tmp_path):
     folder, again = rerun
     rows = rows_of(folder)

@@ -115,7 +115,7 @@ def test_an_int8_model_that_is_refused_costs_the_jobs_its_rows_alone(cluster, ti
     assert (folder / "report.json").exists(), logs_of(folder)
     float_row, given_up = rows_of(folder)
     assert float_row["judged"] == 8 and (given_up["precision"], given_up["top1"]) == ("int8", None)
-    assert "no whole result for int8:4: stage export left no model of it" in logs_of(folder)
+    assert "no whole result for int8:4: stage export left no model of just this line" in logs_of(folder)
 
 
 @pytest.mark.parametrize("options,words", [
@@ -142,4 +142,5 @@ def test_without_slurm_a_sentence_says_so_and_a_dry_run_shows_the_three_jobs(tmp
     dry = script("run_slurm.sh", "--shards", "3", "--dry-run", "--demo", "--output", tmp_path / "it's", "--", "--gres=npu:1",
                  env=env)
     assert dry.returncode == 0 and dry.stderr.count("--gres=npu:1") == 3 and "--array=1\\,2\\,3" in dry.stderr
+    assert dry.stderr.count("--dependency=afterok:") == 2
     assert not (tmp_path / "it's").exists()

@@ -227,6 +227,8 @@ def test_kaggles_list_is_read_as_it_is_downloaded_and_a_zip_of_more_is_refused(t
         return tmp_path / "LOC_val_solution.csv.zip"
     csv = "ImageId,PredictionString\nval_1,n01440764 85 1 499 272 \n"
     assert made(tmp_path, zipped(csv=csv))[0] == [["val_1", 0]]
+    of_a_mac = zipped(**{"labels/": "", "labels/a.csv": csv, "__MACOSX/labels/._a.csv": "x"})
+    assert made(tmp_path, of_a_mac, "--overwrite")[0] == [["val_1", 0]]
     assert "holds 2 files; unpack it" in fails(1, SCRIPT, zipped(csv=csv, more=csv), tmp_path / "l")
     whole = zipped(csv=csv).read_bytes()
     (tmp_path / "LOC_val_solution.csv.zip").write_bytes(whole[:60])

@@ -155,13 +155,15 @@ def read_kit(path):
 def read_packed(path):
     """The bytes of a file, of a .gz or .zip those in it: unpacked within bounds, where tarfile reads headers of any size."""
     data = files.read(path, LARGEST)
+    if not data.startswith((b"\x1f\x8b", b"PK\3\4")):
+        return data
     with files.bounded(path, data, "archive"):
         if data[:2] == b"\x1f\x8b":
             data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(LARGEST + 1)
-        elif data[:4] == b"PK\3\4":  # as Kaggle packs each file
+        else:  # as Kaggle packs each file, or a Mac, which adds a folder of its own
             archive = zipfile.ZipFile(io.BytesIO(data))
-            names = archive.namelist()
-            if len(names) > 1:
+            names = [name for name in archive.namelist() if not name.startswith("__MACOSX/") and not name.endswith("/")]
+            if len(names) != 1:
                 fail("%s: holds %d files; unpack it, and give the one that has the labels" % (path, len(names)))
             data = archive.open(names[0]).read(LARGEST + 1)
     if len(data) > LARGEST:
