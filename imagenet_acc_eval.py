@@ -182,6 +182,7 @@ def say_kept(path):
     with files.as_written(path):
         print("kept: %s, Top-1 %.2f%% Top-5 %.2f%% of %d images" % (
             path, content["accuracy"]["top1"], content["accuracy"]["top5"], content["images"]["judged"]))
+        accuracies.warn_of(content)
         return accuracies.show_gates([gate for gate in content["gates"] if not gate["passes"]])
 
 

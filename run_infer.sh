@@ -66,7 +66,7 @@ stage() {
   if [ -n "${option[check]}" ] || ! selected "$part"; then
     "$@" --check >/dev/null || status=$?
     [ "$status" -ne 0 ] || return 0
-    selected "$part" || fail "stage $part is not done, or by another line or of other files: $(show "$@"); have $part in --stages, too"
+    selected "$part" || fail "stage $part is not done, or by another line or of other files: $(show "$@"); have $part in --stages, too${shard:+ (all but preprocess and infer in a line without --shard)}"
     say "== $part: is to be done" && exit 1
   fi
   [ "$part" != perf ] || again+=${option[force_perf]}

@@ -32,6 +32,11 @@ def show(content):
         show_published(content["published"])
     if content["paired"]:
         show_paired(content["paired"])
+    warn_of(content)
+
+
+def warn_of(content):
+    """What makes an accuracy say less than it seems to, also where it is kept."""
     if content["images"]["results"] < content["images"]["labelled"]:
         warn("only %(results)d of %(labelled)d labelled images have a result; the accuracy is of those alone" % content["images"])
     if content["calibration_shared"] is not False and (content["model"] or {}).get("calibration"):

@@ -22,6 +22,9 @@ def check_reference(run, reference):
         different.update(dict.fromkeys(found))
         if "Labels" in found or rows.OTHER_IMAGES & set(found):
             other.update(top1=None, top5=None)
+        if row["images_per_second"] and not other["images_per_second"]:
+            run.note("%s: has no throughput for %s at batch size %s, which is not compared", reference["path"],
+                     precision_of(row), tables.figure(row["batch_size"]))
     if different:
         run.note("%s: that run and this one differ in: %s", reference["path"], say(", ").join(map(say, different)))
     return pairs

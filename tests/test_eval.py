@@ -764,6 +764,10 @@ def test_a_second_run_keeps_what_is_of_the_same_results_and_labels(labels, resul
         os.utime(str(path), (1, 1))  # as scp and rsync leave them: the bytes are the same
     assert "kept: " in succeeds(*line).stdout
     assert "kept: " not in succeeds(*line, "--overwrite").stdout
+    with open(str(labels), "a") as file:
+        file.write("more.JPEG 1\n")
+    for _ in range(2):  # what is to be known of the figure is said again
+        assert "only 250 of 251 labelled images" in succeeds(*line).stderr
 
 
 @pytest.mark.parametrize("change", ["labels", "results", "summary", "json", "csv", "option", "classes", "exclude", "baseline"])

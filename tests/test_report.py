@@ -836,6 +836,10 @@ def test_rows_that_the_reference_lacks_and_another_device_there_are_said(one, tm
     write(tmp_path / "lone.json", reference)
     said = succeeds(SCRIPT, put(one, 8), "--reference", tmp_path / "lone.json", "--max-slowdown", "10").stderr
     assert "has no row for fp32 at batch size 8, which is not compared" in said and "differ in: Device" in said
+    reference["rows"].append(dict(reference["rows"][0], batch_size=8, images_per_second=None))
+    write(tmp_path / "lone.json", reference)
+    said = succeeds(SCRIPT, one, "--reference", tmp_path / "lone.json", "--max-slowdown", "10").stderr
+    assert "has no throughput for fp32 at batch size 8, which is not compared" in said
 
 
 def test_an_accuracy_gate_and_a_fidelity_that_say_no_exit_with_3(one):

@@ -1,6 +1,7 @@
 """tools/make_val_label.py: labels in ImageNet's class order from what people have of it, and from class folders of their own."""
 import gzip
 import os
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -258,6 +259,11 @@ def test_the_trainings_list_of_classes_numbers_folders_of_which_some_are_empty_o
     lines, said = made(tmp_path, source, "--classes", tmp_path / "train")
     assert lines == [["b.jpg", 1], ["c.webp", 3]] and "2 images, 2 of the 4 classes" in said
     assert (tmp_path / "class_names.txt").read_text(encoding="utf-8") == "bike\ncup\nzero\n\u00e9clair\n"
+    (tmp_path / "list").mkdir()
+    own = tmp_path / "list" / "class_names.txt"  # beside LABELS, by the very name that is written there, and as Windows writes it
+    shutil.copy(str(tmp_path / "train"), str(own))
+    succeeds(SCRIPT, source, tmp_path / "list" / "l", "--classes", own)
+    assert own.read_bytes() == (tmp_path / "train").read_bytes()
     folders(source, "dog/d.jpg")
     assert "train: has no class dog" in fails(1, SCRIPT, source, tmp_path / "l", "--classes", tmp_path / "train")
     for classes in ("dog\ncup\ndog\n\u00e9clair\n", "dog\n\ncup\n\u00e9clair\n"):

@@ -302,7 +302,7 @@ def main():
         labelled = file if name == images.name_of(file) else images.labelled_as(folder, file)
         lines.append("%s %d" % (labelled, numbers[rows[folder, file]]))
     contents, names_path = {args.labels: lines}, os.path.join(os.path.dirname(args.labels), labels.NAMES)
-    if names is not None:
+    if names is not None and os.path.realpath(args.classes or "") != os.path.realpath(names_path):
         contents[names_path] = names
     contents = {path: "".join(" ".join(line.split()) + "\n" for line in lines).encode("utf-8", "surrogateescape")
                 for path, lines in contents.items()}
