@@ -64,9 +64,9 @@ stage() {
   selected "$part" || needed "$part" || return 0
   commands+=("$(show "$@")")
   if [ -n "${option[check]}" ] || ! selected "$part"; then
-    "$@" --check >/dev/null || status=$?
-    [ "$status" -ne 0 ] || return 0
-    selected "$part" || fail "stage $part is not done, or by another line or of other files: $(show "$@"); have $part in --stages, too${shard:+ (all but preprocess and infer in a line without --shard)}"
+    "$@" --check >/dev/null && return
+    selected "$part" || fail "stage $part is not done, or by another line or of other files: $(show "$@"); have" \
+      "$part in --stages, too${shard:+ (all but preprocess and infer in a line without --shard)}"
     say "== $part: is to be done" && exit 1
   fi
   [ "$part" != perf ] || again+=${option[force_perf]}
