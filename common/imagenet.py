@@ -24,8 +24,10 @@ def is_published(weights_sha256):
 def class_names(classes, weights_sha256, names):
     """The names of so many classes, of a model of these weights, judged on images of these names: torchvision's where they are
     known to be ImageNet's, else their numbers."""
-    known = classes == CLASSES and (is_published(weights_sha256) or all(map(NAME.fullmatch, names)))
-    return known and imagenet_names() or [str(label) for label in range(classes)]
+    numbers = [str(label) for label in range(classes)]
+    if classes == CLASSES and (is_published(weights_sha256) or all(map(NAME.fullmatch, names))):
+        return imagenet_names() or numbers  # an old torchvision has none
+    return numbers
 
 
 def why_beyond(label, classes):
