@@ -1,5 +1,6 @@
 """Shared by all tests: how a script is run, a small model and small images, and the demo, made once by the project's scripts."""
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -29,13 +30,20 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     CPUS = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {CPUS[int(os.environ["PYTEST_XDIST_WORKER"][2:]) % len(CPUS)]})
 
-FIRST = ["test_run_infer.py", "test_npu.py", "test_report.py", "test_readme.py", "test_run_infer_npu.py", "test_slurm.py"]
+# In memory where there is room, of which a run of all takes 2 GB: half of what test_eval.py costs on a disk is making files.
+MEMORY = "/dev/shm"
+if os.path.isdir(MEMORY) and shutil.disk_usage(MEMORY).free > 8 << 30 and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+
+FIRST = ["test_run_infer.py", "test_npu.py", "test_readme.py", "test_export.py", "test_run_infer_npu.py", "test_slurm.py",
+         "test_report.py", "test_atc.py", "test_eval.py", "test_preprocess.py", "test_infer.py", "test_quantize.py"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 FLOAT_RECIPE = {"resize": 256, "crop": 224, "interpolation": "bilinear", "mean": IMAGENET_MEAN, "std": IMAGENET_STD,
                 "dtype": "float32", "layout": "CHW"}
 DEMO = ["--demo", "--engine", "onnxruntime", "--loop", "3", "--batch-sizes", "1 8"]  # the one whole chain
+SMALL_RECIPE = ["--resize", "72", "--crop", "64"]  # of chains that are looked at for what they do; the demo for how well
 UINT8_RECIPE = dict(FLOAT_RECIPE, dtype="uint8", layout="HWC")
 
 # Under tests/run_emulated.sh this Python runs on an emulated processor, and what it starts must, too.
@@ -139,10 +147,11 @@ def draw_images(folder, count, first=1, size=(60, 48), seed=0):
 
 
 def small_onnx(path, classes=1000, batch="batch", shape=(3, 224, 224), dtype="float32", recipe=FLOAT_RECIPE, softmax=False,
-               seed=0, opset=11, extra=None, outputs=("class",)):
+               seed=0, opset=11, extra=None, outputs=("class",), head=None):
     """Write an ONNX model that takes a ResNet34's input and gives its output but costs nothing; returns the path.
 
-    Channel means of the image's four quarters, and one linear layer. dtype uint8 takes (batch, 224, 224, 3) pixels.
+    Channel means of the image's four quarters, and one linear layer, random or head (weights, biases). dtype uint8 takes
+    (batch, 224, 224, 3) pixels.
     """
     import numpy as np
     from onnx import TensorProto, checker, helper, numpy_helper, save
@@ -157,8 +166,8 @@ def small_onnx(path, classes=1000, batch="batch", shape=(3, 224, 224), dtype="fl
                  helper.make_node("Cast", ["n0"], ["n1"], to=TensorProto.FLOAT), helper.make_node("Div", ["n1", "n255"], ["n2"]),
                  helper.make_node("Sub", ["n2", "mean"], ["n3"]), helper.make_node("Div", ["n3", "std"], ["n4"])]
         source = "n4"
-    weights["w"] = (random.standard_normal((12, classes)) * 3).astype(np.float32)
-    weights["b"] = random.standard_normal(classes).astype(np.float32)
+    weights["w"], weights["b"] = head or ((random.standard_normal((12, classes)) * 3).astype(np.float32),
+                                          random.standard_normal(classes).astype(np.float32))
     nodes += [helper.make_node("AveragePool", [source], ["pooled"], kernel_shape=[side, side], strides=[side, side]),
               helper.make_node("Flatten", ["pooled"], ["flat"], axis=1),
               helper.make_node("Gemm", ["flat", "w", "b"], ["scores" if softmax else "class"])]
@@ -177,6 +186,35 @@ def small_onnx(path, classes=1000, batch="batch", shape=(3, 224, 224), dtype="fl
     checker.check_model(model)
     save(model, str(path))
     return path
+
+
+def make_light(path, head):
+    """Put a small_onnx in the place of an exported ResNet34 of 87 MB, with its metadata_props and record: the export keeps it."""
+    import onnx
+    metadata = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    recipe = json.loads(metadata["recipe"])
+    small_onnx(path, shape=(3, recipe["crop"], recipe["crop"]), dtype=recipe["dtype"], extra=metadata, recipe=recipe, head=head)
+    record = Path(str(path) + ".json")
+    record.write_text(json.dumps(dict(json.loads(record.read_text()), sha256=hashlib.sha256(path.read_bytes()).hexdigest())))
+
+
+def head_of(path):
+    """The weights and biases of a small_onnx's linear layer."""
+    import onnx
+    weights = {weight.name: onnx.numpy_helper.to_array(weight) for weight in onnx.load(str(path)).graph.initializer}
+    return weights["w"], weights["b"]
+
+
+def fitted_head(prepared, labels):
+    """Weights and biases of small_onnx's linear layer under which most of these prepared images are judged right."""
+    import numpy as np
+    paths = sorted(prepared.glob("*.bin"))
+    truth = dict(line.split() for line in labels.read_text().splitlines())
+    classes = [int(truth[path.stem + ".JPEG"]) for path in paths]
+    planes = np.stack([np.fromfile(str(path), "<f4").reshape(3, 2, 32, 2, 32).mean((2, 4)).ravel() for path in paths])
+    features = np.c_[planes, np.ones(len(planes))]
+    fit = np.linalg.lstsq(features, 10 * np.eye(1000)[classes], rcond=None)[0].astype(np.float32)
+    return fit[:-1], fit[-1] - np.arange(1000, dtype=np.float32) / 1e4  # no ties
 
 
 def made_once(factory, name, make):
@@ -209,7 +247,7 @@ def small(tmp_path_factory):
 def begun_demo(tmp_path_factory):
     """The folder of `run_infer.sh --demo` when only the data is made and the model exported, which most tests have enough of."""
     def make(folder):
-        process = succeeds("run_infer.sh", *DEMO, "--output", folder, "--stages", "export", cold=True)
+        process = succeeds("run_infer.sh", *DEMO, "--output", folder, "--stages", "export")
         (folder.parent / "demo.begun").write_text(process.stdout)
     return made_once(tmp_path_factory, "the demo", make)
 
@@ -224,6 +262,18 @@ def tiny(begun_demo):
 def resnet34_onnx(begun_demo):
     """The demo's weights, exported."""
     return begun_demo / "resnet34.onnx"
+
+
+@pytest.fixture(scope="session")
+def light(tiny, tmp_path_factory):
+    """What --stages export of the tests' short lines leaves in the output folder, but with a graph that costs nothing."""
+    def make(folder):
+        folder.mkdir()
+        prepared = folder.parent / "prepared for light"
+        succeeds("imagenet_torch_preprocess.py", "resnet", tiny / "val", prepared, *SMALL_RECIPE)
+        succeeds("resnet34_pth2onnx.py", tiny / "resnet34-tiny.pth", folder / "resnet34.onnx", *SMALL_RECIPE)
+        make_light(folder / "resnet34.onnx", fitted_head(prepared, tiny / "val_label.txt"))
+    return made_once(tmp_path_factory, "light", make)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from conftest import (
     command,
     fails,
     script,
+    some_python,
     succeeds,
     wait_until,
 )
@@ -116,12 +117,12 @@ def test_the_uint8_graph_normalises_in_front_and_gives_the_same_bytes(exported):
     graph = onnx.load(str(exported[0]["uint8"])).graph
     computing = [node.op_type for node in graph.node if node.op_type not in ("Constant", "Identity")]
     assert computing[:5] == ["Transpose", "Cast", "Div", "Sub", "Div"]
-    pixels = np.random.RandomState(2).randint(0, 256, (8, 224, 224, 3)).astype(np.uint8)
+    pixels = np.random.RandomState(2).randint(0, 256, (4, 224, 224, 3)).astype(np.uint8)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float().div(255)  # as ToTensor and Normalize do
     images = images.sub(torch.tensor(IMAGENET_MEAN).view(3, 1, 1)).div(torch.tensor(IMAGENET_STD).view(3, 1, 1)).numpy()
     of_float, of_uint8 = session(exported[0]["float32"]), session(exported[0]["uint8"])
-    for batch in (1, 4, 8):
-        for first in range(0, 8, batch):
+    for batch in (1, 4):
+        for first in range(0, 4, batch):
             results = [graph.run(["class"], {"image": source[first:first + batch]})[0]
                        for graph, source in ((of_float, images), (of_uint8, pixels))]
             assert results[0].tobytes() == results[1].tobytes()
@@ -298,7 +299,8 @@ def test_a_link_is_replaced_and_what_it_names_stays(pth, tmp_path):
 
 
 def test_a_full_output_is_no_traceback_and_the_file_stays(pth, tmp_path):
-    process = subprocess.run(["bash", "-c", '"$@" >/dev/full', "bash"] + command(SCRIPT, pth, tmp_path / "m.onnx", *SMALL),
+    words = [some_python()] + command(SCRIPT, pth, tmp_path / "m.onnx", *SMALL)[1:]
+    process = subprocess.run(["bash", "-c", '"$@" >/dev/full', "bash"] + words,
                              capture_output=True, encoding="utf-8")
     assert process.returncode == 1 and process.stderr == "error: standard output: No space left on device\n"
     assert scores(tmp_path / "m.onnx", np.zeros((1, 3, 32, 32), np.float32)).shape == (1, 10)

@@ -433,7 +433,7 @@ def test_images_made_by_hand_that_change_while_ais_bench_runs_are_noticed(house,
     for path in (house / "prep_dataset").glob("*.bin"):
         shutil.copy(str(path), str(tmp_path / "hand"))
     words = ["--model", "small_bs4.om", "--input", tmp_path / "hand", "--output", tmp_path, "--output_dirname", "result"]
-    process = subprocess.Popen(command(SCRIPT, *(words + ["--loop", "5000"])), cwd=str(house), env=dressed(house),
+    process = subprocess.Popen(command(SCRIPT, *(words + ["--loop", "1000"])), cwd=str(house), env=dressed(house),
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
     wait_until(lambda: list(tmp_path.glob(".result.partial/run/result/*.bin")), process)
     one, *_, last = sorted((tmp_path / "hand").glob("*.bin"))

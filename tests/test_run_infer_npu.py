@@ -6,11 +6,10 @@ import stat
 import sys
 
 import pytest
-from conftest import back_to, fails, script, succeeds
+from conftest import SMALL_RECIPE, back_to, fails, head_of, make_light, script, succeeds
 from test_npu_info import TWO_310P3, dressed
 
-# At a fraction of the guide's size, as most of these look at what is done, and not at how well; README's commands are at 224.
-LINE = ["--loop", "2", "--limit", "6", "--batch-sizes", "2", "--resize", "72", "--crop", "64"]
+LINE = ["--loop", "2", "--limit", "6", "--batch-sizes", "2"] + SMALL_RECIPE
 
 
 def data_options(tiny, output, *more):
@@ -27,13 +26,14 @@ def engine_line(said):
 
 
 @pytest.fixture(scope="module")
-def kept(tiny, tmp_path_factory):
+def kept(light, tiny, tmp_path_factory):
     """Snapshots of one output folder: with all compiled and preprocessed, and of a finished run on one NPU.
 
     The folder o is put back at its path by back_to. Also the row that ONNX Runtime gives, and what both runs said.
     """
     place = tmp_path_factory.mktemp("npu")
     place.chmod(0o755)
+    shutil.copytree(str(light), str(place / "o"))
     succeeds("run_infer.sh", *data_options(tiny, place / "o", "--engine", "onnxruntime"))
     expected = rows_of(place / "o")[0]
     options, env = data_options(tiny, place / "o", "--fidelity", "3"), dressed(place)
@@ -81,23 +81,28 @@ def test_every_generation_on_one_device_and_two_gives_the_same_accuracy(generati
 
 
 def test_uint8_with_aipp_and_int8_with_amct_run_the_whole_line_on_the_npu(compiled, tmp_path):
-    folder, options = compiled
-    options += ["--engine", "ais_bench", "--limit", "24", "--fidelity", "4"]
-    succeeds("run_infer.sh", *(options + ["--dtype", "uint8", "--int8", "--calibration-images", "16"]), env=dressed(tmp_path))
+    (folder, options), env = compiled, dressed(tmp_path)
+    options += ["--engine", "ais_bench", "--limit", "24", "--fidelity", "4", "--dtype", "uint8"]
+    succeeds("run_infer.sh", *(options + ["--stages", "export"]), env=env)
+    make_light(folder / "resnet34_uint8.onnx", head_of(folder / "resnet34.onnx"))
+    succeeds("run_infer.sh", *(options + ["--int8", "--calibration-images", "16"]), env=env)
     rows = rows_of(folder)
     assert [row["precision"] for row in rows] == ["fp16", "int8"] and rows[0]["fidelity"]["agrees"]
     assert (folder / "resnet34_bs2.aipp.cfg").exists() and rows[1]["paired"]["top1"]["lost"] is not None
 
 
-@pytest.mark.parametrize("fail, said", [("infer:4", "its inference failed"), ("missing:4", "its inference failed"),
-                                        ("atc:4", "atc failed"), ("perf:4", "its pure inference failed")])
-def test_a_batch_size_that_fails_shows_dashes_and_the_others_still_run(fail, said, kept, compiled, tmp_path):
-    (folder, options), expected = compiled, kept[1]
-    process = script("run_infer.sh", *(options + ["--batch-sizes", "4 2"]), env=dressed(tmp_path, STANDIN_FAIL=fail))
-    assert process.returncode == 1 and "error: fp16, batch size 4: " in process.stderr and said in process.stderr
+def test_a_batch_size_that_fails_shows_dashes_and_the_others_still_run(kept, compiled, tmp_path):
+    (folder, options), top1 = compiled, kept[1]["top1"]
+    failing = {3: ("infer", "its inference failed"), 4: ("missing", "its inference failed"), 5: ("atc", "atc failed"),
+               6: ("perf", "its pure inference failed")}
+    env = dressed(tmp_path, STANDIN_FAIL=" ".join("%s:%d" % (what, size) for size, (what, _) in failing.items()))
+    process = script("run_infer.sh", *(options + ["--batch-sizes", "6 5 4 3 2"]), env=env)
+    assert process.returncode == 1
     rows = {row["batch_size"]: row for row in rows_of(folder)}
-    assert rows[4]["images_per_second"] is None and rows[2]["top1"] == expected["top1"]
-    assert (rows[4]["top1"] is None) == (fail != "perf:4")
+    for size, (what, said) in failing.items():
+        assert "error: fp16, batch size %d: %s" % (size, said) in process.stderr
+        assert rows[size]["images_per_second"] is None and rows[size]["top1"] == (top1 if what == "perf" else None)
+    assert rows[2]["top1"] == top1 and rows[2]["images_per_second"]
 
 
 def test_another_cann_compiles_and_infers_again(kept, tiny, tmp_path):
@@ -109,17 +114,14 @@ def test_another_cann_compiles_and_infers_again(kept, tiny, tmp_path):
     assert "ATC run success" in said
 
 
-def test_fidelity_accuses_the_om_of_another_checkpoint(compiled, tiny, tmp_path):
+def test_fidelity_accuses_the_om_of_another_checkpoint(light, compiled, tiny, tmp_path):
     """It infers, is judged, and has a plausible speed; only the comparison shows it."""
-    import torch
     tmp_path.chmod(0o755)
-    weights = torch.load(str(tiny / "resnet34-tiny.pth"), map_location="cpu")
-    for key, value in weights.items():
-        if value.dim() == 4:
-            weights[key] = value * 1.1
-    torch.save(weights, str(tmp_path / "other.pth"))
     (folder, options), other, env = compiled, tmp_path / "other", dressed(tmp_path)
-    succeeds("run_infer.sh", *(data_options(tiny, other, "--pth", tmp_path / "other.pth", "--stages", "export,compile")), env=env)
+    shutil.copytree(str(light), str(other))
+    weights, biases = head_of(folder / "resnet34.onnx")
+    make_light(other / "resnet34.onnx", (1.1 * weights, biases))
+    succeeds("run_infer.sh", *(data_options(tiny, other, "--stages", "export,compile")), env=env)
     process = script("run_infer.sh", *(options + ["--fidelity", "3", "--om", other]), env=env)
     assert process.returncode == 3, process.stdout + process.stderr
     assert not rows_of(folder)[0]["fidelity"]["agrees"] and rows_of(folder)[0]["top1"] is not None
@@ -146,7 +148,8 @@ def test_what_a_device_lacks_is_said_before_any_work(tiny, tmp_path):
     assert "device 1" in fails(1, "run_infer.sh", *(line + ["--device", "0,1"]), env=dressed(tmp_path, ill))
 
 
-def test_when_atc_fails_for_every_batch_size_it_stops_before_the_images(compiled, tiny, tmp_path):
+def test_when_atc_fails_for_every_batch_size_it_stops_before_the_images(light, tiny, tmp_path):
+    shutil.copytree(str(light), str(tmp_path / "o"))
     line = data_options(tiny, tmp_path / "o", "--engine", "ais_bench")
     sentence = fails(1, "run_infer.sh", *line, env=dressed(tmp_path, STANDIN_FAIL="atc:2"))
     assert "every batch size" in sentence and not (tmp_path / "o" / "prep_dataset").exists()

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, fails, script, succeeds, wait_until
+from conftest import REPOSITORY, SMALL_RECIPE, fails, script, some_python, succeeds, wait_until
 
 TOOLS = ("slurmctld", "slurmd", "sbatch", "munged")
 ONE = ["--engine", "onnxruntime", "--loop", "2"]
@@ -31,7 +31,7 @@ def cluster(tmp_path_factory):
     # As many CPUs as the nodes have: pure inference on another number is measured again.
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
-    yield dict(env, SLURM_CONF=str(folder / "slurm.conf"), PYTHON=sys.executable)
+    yield dict(env, SLURM_CONF=str(folder / "slurm.conf"), PYTHON=some_python())
     os.sched_setaffinity(0, before)
     subprocess.run(start + ["stop", str(folder)], env=env, check=True)
 
@@ -58,16 +58,18 @@ def logs_of(folder):
     return "".join(path.read_text() for path in sorted((folder / "logs").glob("*.txt")))
 
 
-def test_the_demos_images_in_4_shards_end_with_the_report_of_one_piece_and_a_second_submission_does_nothing(
-        cluster, demo, tiny, tmp_path):
-    whole, folder = demo[0], tmp_path / "in shards"
+def test_4_shards_end_with_the_report_of_one_piece_and_a_second_submission_does_nothing(cluster, light, tiny, tmp_path):
+    whole, folder = tmp_path / "whole", tmp_path / "in shards"
     options = ["--pth", tiny / "resnet34-tiny.pth", "--images", tiny / "val", "--labels", tiny / "val_label.txt",
-               "--batch-sizes", "8"] + ONE
+               "--batch-sizes", "8"] + ONE + SMALL_RECIPE
+    for path in (whole, folder):
+        shutil.copytree(str(light), str(path))
+    succeeds("run_infer.sh", *(options + ["--output", whole]), env=cluster)
     told = succeeds("run_slurm.sh", "--shards", "4", *(options + ["--output", folder, "--", "--time=10"]), env=cluster)
     assert "are still queued" in fails(1, "run_slurm.sh", "--shards", "4", *(options + ["--output", folder]), env=cluster)
     until_done(cluster, told)
     assert (folder / "report.json").exists(), logs_of(folder)
-    assert rows_of(folder) == [row for row in rows_of(whole) if row["batch_size"] == 8] != []
+    assert rows_of(folder) == rows_of(whole) != []
     results = {path.name: path.read_bytes() for path in (folder / "result_bs8").glob("shard*/*.txt")}
     assert results == {path.name: path.read_bytes() for path in (whole / "result_bs8").glob("*.txt")} and len(results) == 64
     again = succeeds("run_slurm.sh", "--shards", "4", *(options + ["--output", folder]), env=cluster)
@@ -110,7 +112,7 @@ def test_an_int8_model_that_is_refused_costs_the_jobs_its_rows_alone(cluster, ti
     folder = tmp_path / "out"
     told = succeeds("run_slurm.sh", "--shards", "2", "--pth", tiny / "resnet34-tiny.pth", "--images", tiny / "val", "--labels",
                     tiny / "val_label.txt", "--batch-sizes", "4", "--limit", "8", "--int8", "--calibration-images", "4",
-                    "--max-error", "0.0", "--resize", "72", "--crop", "64", "--output", folder, *ONE, env=cluster)
+                    "--max-error", "0.0", "--output", folder, *SMALL_RECIPE, *ONE, env=cluster)
     until_done(cluster, told)
     assert (folder / "report.json").exists(), logs_of(folder)
     float_row, given_up = rows_of(folder)
