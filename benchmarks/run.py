@@ -28,7 +28,7 @@ SCRIPTS = ("imagenet_torch_preprocess.py", "imagenet_acc_eval.py", "onnx_infer.p
            "resnet34_quantize.py", "tools/make_val_label.py", "tools/make_tiny_imagenet.py")
 # images, images for memory, batch sizes, files of inference each, results to evaluate, turns, turns of a start
 FULL = 600, 10000, (1, 8, 32), 96, 50000, 5, 9
-SMALL = 48, 200, (8,), 32, 1000, 1, 1
+SMALL = 32, 48, (4,), 8, 200, 1, 1
 IN_MEMORY = "/dev/shm"  # where there is room: writing to a disk is as fast as its writing back of earlier files lets it be
 
 
@@ -318,10 +318,18 @@ def over_files(work, model, prep, batch, files):
         return json.load(file)["wall"]["seconds"]
 
 
-def measure_again(table, work, turns):
+def data_options(work, weights, images):
+    """run_infer.sh's options for these images, all of class 0."""
+    labels = os.path.join(work, "all_labels.txt")
+    with open(labels, "w") as file:
+        file.writelines("%s 0\n" % name for name in sorted(os.listdir(images)))
+    return ["--pth", weights, "--images", images, "--labels", labels]
+
+
+def measure_again(table, work, data, turns):
     """run_infer.sh: a second run, all kept; and a kill in the middle of an inference."""
     import signal
-    run = ["bash", os.path.join(ROOT, "run_infer.sh"), "--demo", "--engine", "onnxruntime", "--batch-sizes", "1"]
+    run = ["bash", os.path.join(ROOT, "run_infer.sh"), "--engine", "onnxruntime", "--batch-sizes", "1"] + data
     env = dict(os.environ, PYTHON=sys.executable)
 
     def seconds(*command):
@@ -338,8 +346,8 @@ def measure_again(table, work, turns):
     start = time.perf_counter()
     process = subprocess.Popen(run + ["--output", folder], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                start_new_session=True)
-    partial = os.path.join(folder, ".result_bs1.partial")
-    while process.poll() is None and not (os.path.isdir(partial) and len(os.listdir(partial)) > 32):
+    partial, half = os.path.join(folder, ".result_bs1.partial"), len(os.listdir(os.path.join(work, "again", "result_bs1"))) // 2
+    while process.poll() is None and not (os.path.isdir(partial) and len(os.listdir(partial)) > half):
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -400,9 +408,7 @@ def measure_script(table, name, reach, turns):
 
 def measure_pipeline(table, work, images, model, int8, turns):
     """From JPEG to Top-1, all processes and imports, against timm's way."""
-    labels = os.path.join(work, "labels.txt")
-    with open(labels, "w") as file:
-        file.writelines("%s 0\n" % name for name in sorted(os.listdir(images)))
+    labels = data_options(work, None, images)[-1]
 
     def ours(model, dtype):
         prep = os.path.join(work, "prep_all")
@@ -492,12 +498,12 @@ def main():
         table.add("bytes of the .bin files, uint8", "float32", "0.25", [sizes[1] / sizes[0]])
         uint8, int8 = os.path.join(work, "resnet34_uint8.onnx"), os.path.join(work, "resnet34_int8.onnx")
         script("resnet34_pth2onnx.py", weights, uint8, "--input", "uint8")
-        script("resnet34_quantize.py", uint8, int8, "--calibration", preps["uint8"], "--images", "16")
+        script("resnet34_quantize.py", uint8, int8, "--calibration", preps["uint8"], "--images", "4" if args.small else "16")
         models = {"float32": (model, preps["float32"]), "uint8": (uint8, preps["uint8"]), "INT8": (int8, preps["uint8"])}
-        measure_pipeline(table, work, subset(images, work, 24 if args.small else 200), model, int8, min(turns, 3))
+        measure_pipeline(table, work, subset(images, work, 8 if args.small else 200), model, int8, min(turns, 3))
         measure_inference(table, work, models, weights, batches, files, min(turns, 3))
         measure_evaluation(table, work, results, min(turns, 3))
-        measure_again(table, work, turns)
+        measure_again(table, work, data_options(work, weights, images) if args.small else ["--demo"], turns)
     if args.json:
         with open(args.json, "w") as file:
             json.dump({"versions": versions, "small": args.small, "rows": table.rows}, file, indent=1)
