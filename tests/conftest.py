@@ -286,8 +286,14 @@ def demo(begun_demo, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def pytorchs_hits(tiny):
+def pytorchs_hits(tiny, tmp_path_factory):
     """Top-1 and Top-5 hits by torchvision's model, transforms and loader: nothing of this project."""
+    import numpy as np
+    return np.load(str(made_once(tmp_path_factory, "hits.npy", lambda path: np.save(str(path), judge_by_pytorch(tiny)))))
+
+
+def judge_by_pytorch(tiny):
+    """(images, 5): whether the label is the k-th guess."""
     import numpy as np
     import torch
     from torchvision import transforms

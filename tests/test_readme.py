@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import REPOSITORY, can_quantize
+from conftest import REPOSITORY, SMALL_RECIPE, can_quantize
 from test_npu_info import STANDINS, TWO_310P3, dressed
 
 PAGES = ["README.md", "docs/data.md", "docs/uint8-int8.md", "docs/report.md", "docs/ci.md", "docs/slurm.md"]
@@ -58,7 +58,7 @@ def furnish(folder, tiny):
 def made_short(command):
     """The command with the tiny weights in the published ones' place, CANN's stand-ins, and fewer batch sizes and images."""
     if "run_infer.sh" in command and "--demo" not in command:
-        command = command.replace(" --limit 100", "") + " --limit 4 --loop 2 --batch-sizes 2"
+        command = command.replace(" --limit 100", "") + " --limit 4 --loop 2 --batch-sizes 2 " + " ".join(SMALL_RECIPE)
         if "--pth" not in command:
             command += " --pth resnet34-tiny.pth"
     if "--demo" in command:  # the default's time is the first command's, which CI runs

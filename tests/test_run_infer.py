@@ -131,7 +131,7 @@ def test_what_was_damaged_is_made_again_and_only_that(rerun):
         assert rows_of(folder) == rows and done(again()) == []
 
 
-def test_changed_options_weights_and_labels_reach_all_that_depends_on_them(rerun, tiny, tmp_path):
+def test_changed_options_weights_and_labels_reach_all_that_depends_on_them(kept, rerun, tiny, tmp_path):
     folder, again = rerun
     assert done(again("--outfmt", "BIN")) == ["infer", "evaluate", "report"]
     assert done(again("--force-perf")) == ["infer", "evaluate", "perf", "report"]  # and back to TXT
@@ -140,6 +140,7 @@ def test_changed_options_weights_and_labels_reach_all_that_depends_on_them(rerun
     weights["fc.weight"] = weights["fc.weight"].flip(0)
     torch.save(weights, str(tmp_path / "other.pth"))
     assert set(done(again("--pth", tmp_path / "other.pth"))) >= {"export", "infer", "evaluate", "perf"}
+    back_to(kept, "finished")
     shutil.copy(str(tiny / "val_label.txt"), str(tmp_path / "labels.txt"))
     os.utime(str(tmp_path / "labels.txt"), (1, 1))
     (tmp_path / "labels.txt").write_text(re.sub(r" \d+\n", " 7\n", (tmp_path / "labels.txt").read_text()))
