@@ -216,14 +216,15 @@ def make_report(args, run):
         for name, table in shown.items() if name in ("guide", "results", "price", "gain", "reference"))
     verdicts = [("PASS" if gate["passes"] else "FAIL", one_line(gate["text"])) for gate in gates]
     content["text"] += "".join("%s: %s\n" % verdict for verdict in verdicts) + "".join(hint + "\n" for hint in content["hints"])
-    charts = [{"name": say(panel), "words": chart.in_words(some, panel), "png": encoded(chart.draw(some, [panel]))}
-              for panel in chart.PANELS if any(row["images_per_second"] for row in some)]
+    drawn, panels = chart.draw(some, "%s\n%s" % (engine, device))
+    charts = [{"name": say(panel), "words": chart.in_words(some, panel), "png": encoded(panels[panel])}
+              for panel in panels if any(row["images_per_second"] for row in some)]
     judged = next((row for row in some if row["top1"] is not None), {"mistakes": []})
     page = dict(content, title=say("ResNet34 inference with %s") % engine, above=above, tables=shown, charts=charts,
                 notes=[each for each in verdicts if each[0] == "FAIL"] + [(say("Warning"), text) for text in content["flaws"]],
                 gallery=gallery_of(args, run, judged, names), language={"zh": "zh-CN"}.get(args.lang, args.lang))
     return content, {"report.md": rendered("report.md", page), "report.html": rendered("report.html", page),
-                     "report.png": chart.draw(some, title="%s\n%s" % (engine, device))}
+                     "report.png": drawn}
 
 
 # ---- the command line ----

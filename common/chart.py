@@ -2,15 +2,18 @@
 import io
 import warnings
 
+import numpy as np
+
 from common.rows import at, precision_of, spread
 from common.words import say
 
 PANELS = {"throughput": "throughput (images/s)", "latency": "latency of a batch (ms)"}
 
 
-def draw(rows, panels=tuple(PANELS), title=""):
-    """PNG bytes, the panels side by side, in matplotlib's own defaults."""
+def draw(rows, title):
+    """PNG bytes of the panels side by side, in matplotlib's own defaults, and of each alone: (bytes, {panel: bytes})."""
     import matplotlib
+    from PIL import Image
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     rows = [row for row in rows if row["images_per_second"] and row["batch_size"]]
@@ -19,9 +22,9 @@ def draw(rows, panels=tuple(PANELS), title=""):
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that the font lacks
         matplotlib.rcdefaults()
-        figure = Figure(figsize=(5 * len(panels), 4), dpi=160)
-        FigureCanvasAgg(figure)
-        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+        figure = Figure(figsize=(10, 4), dpi=160)
+        canvas, both = FigureCanvasAgg(figure), figure.subplots(1, 2)
+        for axes, panel in zip(both, PANELS):
             for order, precision in enumerate(precisions):
                 some = [row for row in rows if (row["precision"] or "") == precision]
                 positions = [sizes.index(row["batch_size"]) + 0.08 * (order - (len(precisions) - 1) / 2) for row in some]
@@ -32,11 +35,20 @@ def draw(rows, panels=tuple(PANELS), title=""):
             axes.grid(True, color="0.85")
             if rows:
                 axes.legend(fontsize=8)
-        figure.suptitle(title.replace("$", r"\$"), fontsize=10)
+        title = figure.suptitle(title.replace("$", r"\$"), fontsize=10)
         figure.tight_layout()
-        data = io.BytesIO()
-        figure.savefig(data, format="png")
-        return data.getvalue()
+        canvas.draw()
+        left, right = (axes.get_tightbbox(canvas.get_renderer()) for axes in both)
+        picture, under_title = Image.fromarray(np.asarray(canvas.buffer_rgba())), title.get_window_extent().y0
+    border, top, (width, height) = (left.x1 + right.x0) / 2, picture.height - under_title, picture.size
+    parts = (picture.crop(tuple(map(int, sides))) for sides in ((0, top, border, height), (border, top, width, height)))
+    return png(picture), dict(zip(PANELS, map(png, parts)))
+
+
+def png(picture):
+    data = io.BytesIO()
+    picture.convert("RGB").save(data, "PNG")
+    return data.getvalue()
 
 
 def draw_curve(axes, panel, positions, rows, name, order):

@@ -18,7 +18,7 @@ ROW = OF_RUN + (
     "judged_classes", "chance_top5", "top1", "top5", "top1_interval95", "top5_interval95", "published", "real", "labels_doubt",
     "gates", "calibration_shared", "paired", "worst_classes", "mistakes", "wall", "loop", "precision", "batch_size", "dataset",
     "guide_images_per_second", "fidelity", "failed", "refused")
-VERSION = 3  # of what a report is made into; raised when the report of the same files changes
+VERSION = 4  # of what a report is made into; raised when the report of the same files changes
 OTHER_IMAGES = {"Contents of the images", "Preprocessing"}  # of the headings of differences(), those of other values
 TIMES = ("mean", "median", "p90", "p99", "min", "max")  # of latency_ms
 FAILED_PURE = "its pure inference failed"  # as run_infer.sh says it; of any other failure the accuracy may be an earlier run's

@@ -715,7 +715,7 @@ def test_no_broken_json_gives_a_traceback(one, monkeypatch):
     """Each key of each JSON, replaced and removed (some 3000, so in this process, without the chart): a sentence, or a report."""
     import report
     from common.command import Failure
-    monkeypatch.setattr(report.chart, "draw", lambda *_, **__: b"")
+    monkeypatch.setattr(report.chart, "draw", lambda *_: (b"", {}))
     folder = put(one, 1, "int8", of_result={"top1": 65.625, "paired": paired(), "calibration_shared": False})
     write(folder / "fidelity_bs1.json", fidelity(name="result_int8_bs1"))
     reference = shutil.copytree(str(folder), str(folder) + ".before")
