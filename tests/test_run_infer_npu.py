@@ -71,13 +71,13 @@ def test_everything_has_the_modes_that_newer_ais_bench_insists_on(finished):
         assert not path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH), path
 
 
-@pytest.mark.parametrize("generation, device", [("2026", "0"), ("0.0.2", "0,1"), ("2025", "0,1"), ("2026", "0,1")])
-def test_every_generation_on_one_device_and_two_gives_the_same_accuracy(generation, device, kept, compiled, tmp_path):
+@pytest.mark.parametrize("generation", ["0.0.2", "2026"])  # each on one device and two: test_npu.py
+def test_two_devices_give_the_same_accuracy_in_the_oldest_generation_and_the_newest(generation, kept, compiled, tmp_path):
     (folder, options), expected = compiled, kept[1]
-    succeeds("run_infer.sh", *(options + ["--device", device]), env=dressed(tmp_path, STANDIN_GENERATION=generation))
+    succeeds("run_infer.sh", *(options + ["--device", "0,1"]), env=dressed(tmp_path, STANDIN_GENERATION=generation))
     row = rows_of(folder)[0]
     assert [row[key] for key in ("top1", "top5", "judged")] == [expected[key] for key in ("top1", "top5", "judged")]
-    assert row["device"].startswith("2 x " if "," in device else "Ascend310P3")
+    assert row["device"].startswith("2 x ")
 
 
 def test_uint8_with_aipp_and_int8_with_amct_run_the_whole_line_on_the_npu(compiled, tmp_path):
