@@ -13,9 +13,9 @@ PANELS = {"throughput": "throughput (images/s)", "latency": "latency of a batch 
 def draw(rows, title):
     """PNG bytes of the panels side by side, in matplotlib's own defaults, and of each alone: (bytes, {panel: bytes})."""
     import matplotlib
-    from PIL import Image
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image
     rows = [row for row in rows if row["images_per_second"] and row["batch_size"]]
     sizes = sorted({row["batch_size"] for row in rows})
     precisions = sorted({row["precision"] or "" for row in rows}, key=lambda precision: (precision == "int8", precision))
@@ -35,13 +35,14 @@ def draw(rows, title):
             axes.grid(True, color="0.85")
             if rows:
                 axes.legend(fontsize=8)
-        title = figure.suptitle(title.replace("$", r"\$"), fontsize=10)
+        heading = figure.suptitle(title.replace("$", r"\$"), fontsize=10)
         figure.tight_layout()
         canvas.draw()
         left, right = (axes.get_tightbbox(canvas.get_renderer()) for axes in both)
-        picture, under_title = Image.fromarray(np.asarray(canvas.buffer_rgba())), title.get_window_extent().y0
-    border, top, (width, height) = (left.x1 + right.x0) / 2, picture.height - under_title, picture.size
-    parts = (picture.crop(tuple(map(int, sides))) for sides in ((0, top, border, height), (border, top, width, height)))
+        picture = Image.fromarray(np.asarray(canvas.buffer_rgba()))
+        top = int(picture.height - heading.get_window_extent().y0)  # matplotlib counts from below
+    border, (width, height) = int((left.x1 + right.x0) / 2), picture.size
+    parts = [picture.crop(sides) for sides in ((0, top, border, height), (border, top, width, height))]
     return png(picture), dict(zip(PANELS, map(png, parts)))
 
 

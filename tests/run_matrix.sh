@@ -60,7 +60,7 @@ run_one() {
 main() {
   local wanted=("$@") work version red="" lines
   if [ "${1:-}" = --install ]; then
-    install_one "$MATRIX_FOLDER/$2" "$2"
+    install_one "${MATRIX_FOLDER:?names no folder for it}/$2" "$2"
     exit
   fi
   [ $# -gt 0 ] || wanted=(guide 3.7 3.8 3.9 3.10 3.11 3.12 3.13)
